@@ -97,9 +97,7 @@ def plan(lengths: np.ndarray, rows_per_step: int, seed: int, epoch: int) -> list
     steps = [order[first : first + rows_per_step] for first in range(0, cut, rows_per_step)]
     if remainder:
         steps.append(order[cut : cut + remainder])
-    steps += [
-        order[first : first + rows_per_step] for first in range(cut + remainder, len(order), rows_per_step)
-    ]
+    steps += [order[first : first + rows_per_step] for first in range(cut + remainder, len(order), rows_per_step)]
     return [steps[index] for index in rng.permutation(len(steps))]
 
 

@@ -70,9 +70,7 @@ def encode(rows: Sequence[Row], tokenizer: Any, max_seq_length: int, cache_dir: 
     is made anew. Raises UserError when the tokenizer gives no character offsets or its template refuses the rows.
     """
     if not getattr(tokenizer, "is_fast", False):
-        raise UserError(
-            "该模型的分词器没有字符位置信息 (不是fast tokenizer)", "在模型文件夹中放入tokenizer.json后重试"
-        )
+        raise UserError("该模型的分词器没有字符位置信息 (不是fast tokenizer)", "在模型文件夹中放入tokenizer.json后重试")
     if cache_dir is None:
         return _encode(rows, tokenizer, max_seq_length)
     path = cache_dir / f"tokens_{_cache_key(rows, tokenizer, max_seq_length)[:32]}.safetensors"
@@ -173,7 +171,8 @@ def _apply_template(tokenizer: Any, messages: Sequence[Message], line: int) -> s
         )
     except Exception as error:  # jinja raises its own kinds, and templates raise through it
         raise UserError(
-            f"模型的聊天模板不接受第{line}行: {error}", "检查该行的角色顺序 (user、assistant交替)，或换用带聊天模板的模型"
+            f"模型的聊天模板不接受第{line}行: {error}",
+            "检查该行的角色顺序 (user、assistant交替)，或换用带聊天模板的模型",
         ) from None
 
 
@@ -232,9 +231,7 @@ def _template_pieces(roles: tuple[str, ...], tokenizer: Any) -> list[str] | None
 def _end_of_turn(text: str, start: int, limit: int, tokenizer: Any) -> int | None:
     """End of the first special token in ``text[start:limit]``, or None."""
     found = [
-        (at, at + len(token))
-        for token in _special_tokens(tokenizer)
-        if (at := text.find(token, start, limit)) >= 0
+        (at, at + len(token)) for token in _special_tokens(tokenizer) if (at := text.find(token, start, limit)) >= 0
     ]
     return min(found)[1] if found else None
 
@@ -302,8 +299,6 @@ def _read_cache(path: Path) -> Encoded | None:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         if metadata["sha256"] != _digest(arrays):
             return None
-        return Encoded(
-            **arrays, truncated=int(metadata["truncated"]), skipped=tuple(json.loads(metadata["skipped"]))
-        )
+        return Encoded(**arrays, truncated=int(metadata["truncated"]), skipped=tuple(json.loads(metadata["skipped"])))
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None

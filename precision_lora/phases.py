@@ -67,9 +67,7 @@ def weight_table(phase: Phase, precision_weight: float, empathy_weight: float) -
     table = np.ones(1 << len(KINDS), dtype=np.float32)
     for mask in range(1, len(table)):
         weights = [
-            focused if kind in phase.focus else precision_weight
-            for kind in PRECISION_KINDS
-            if mask & KIND_BITS[kind]
+            focused if kind in phase.focus else precision_weight for kind in PRECISION_KINDS if mask & KIND_BITS[kind]
         ]
         table[mask] = max(weights) if weights else empathy_weight * phase.empathy_factor
     return table

@@ -73,9 +73,7 @@ def iter_rows(path: Path) -> Iterator[Row | Problem]:
                 if text.strip():
                     yield _parse(text, number)
     except OSError as error:
-        raise UserError(
-            f"无法读取数据文件: {path} ({error.strerror})", "检查 --data 指向的文件夹和文件权限"
-        ) from None
+        raise UserError(f"无法读取数据文件: {path} ({error.strerror})", "检查 --data 指向的文件夹和文件权限") from None
 
 
 def read_rows(path: Path) -> list[Row]:
