@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -63,40 +63,57 @@ class Rendered:
     targets: tuple[tuple[int, int, int, float], ...]
 
 
+@dataclass(frozen=True)
+class Template:
+    """A tokenizer's chat template with what is worth finding once: special tokens, and the fixed text by roles."""
+
+    tokenizer: Any
+    special_tokens: tuple[str, ...]
+    pieces: dict[tuple[str, ...], list[str] | None] = field(default_factory=dict)
+
+
+def template_of(tokenizer: Any) -> Template:
+    """The `Template` of a Hugging Face fast tokenizer; raises UserError when it gives no character offsets."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise UserError("该模型的分词器没有字符位置信息 (不是fast tokenizer)", "在模型文件夹中放入tokenizer.json后重试")
+    added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return Template(tokenizer, tuple(dict.fromkeys([*tokenizer.all_special_tokens, *added])))
+
+
 def encode(rows: Sequence[Row], tokenizer: Any, max_seq_length: int, cache_dir: Path | None = None) -> Encoded:
     """Tokenise ``rows`` with a Hugging Face fast tokenizer; rows longer than ``max_seq_length`` tokens are cut.
 
     With ``cache_dir`` the result is kept there, keyed by rows, tokenizer, template, tables and limit; a damaged cache
     is made anew. Raises UserError when the tokenizer gives no character offsets or its template refuses the rows.
     """
-    if not getattr(tokenizer, "is_fast", False):
-        raise UserError("该模型的分词器没有字符位置信息 (不是fast tokenizer)", "在模型文件夹中放入tokenizer.json后重试")
+    template = template_of(tokenizer)
     if cache_dir is None:
-        return _encode(rows, tokenizer, max_seq_length)
+        return _encode(rows, template, max_seq_length)
     path = cache_dir / f"tokens_{_cache_key(rows, tokenizer, max_seq_length)[:32]}.safetensors"
     cached = _read_cache(path)
     if cached is not None:
         return cached
-    encoded = _encode(rows, tokenizer, max_seq_length)
+    encoded = _encode(rows, template, max_seq_length)
     _write_cache(path, encoded)
     return encoded
 
 
-def render(row: Row, tokenizer: Any) -> Rendered:
+def render(row: Row, template: Template) -> Rendered:
     """The row as text, and where its targets lie in it. Raises UserError when the chat template refuses the row."""
+    tokenizer = template.tokenizer
     if row.text is not None:
         eos = tokenizer.eos_token or ""
         body = len(row.text)
         return Rendered(row.text + eos, ((0, body + len(eos), body, row.weight),))
     text = _apply_template(tokenizer, row.messages, row.line)
-    bodies = _content_ranges(text, row.messages, tokenizer)
+    bodies = _content_ranges(text, row.messages, template)
     targets = []
     for index, message in enumerate(row.messages):
         if message.role != "assistant" or message.weight * row.weight == 0:
             continue
         start, end = bodies[index]
         limit = bodies[index + 1][0] if index + 1 < len(bodies) else len(text)
-        turn_end = _end_of_turn(text, end, limit, tokenizer)
+        turn_end = _end_of_turn(text, end, limit, template.special_tokens)
         if turn_end is None and index + 1 == len(bodies) and tokenizer.eos_token:
             # A template without an end-of-turn token: the model must still learn to stop.
             text = text[:end] + tokenizer.eos_token
@@ -113,12 +130,12 @@ def kind_mask(text: str) -> np.ndarray:
     return mask
 
 
-def _encode(rows: Sequence[Row], tokenizer: Any, max_seq_length: int) -> Encoded:
+def _encode(rows: Sequence[Row], template: Template, max_seq_length: int) -> Encoded:
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
     lines: list[int] = []
     skipped: list[int] = []
     truncated = 0
-    for row, rendered, encoding in _tokenised(rows, tokenizer):
+    for row, rendered, encoding in _tokenised(rows, template):
         tokens = np.asarray(encoding.ids, dtype=np.int32)
         supervised, kinds, weights = _label(rendered, np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2))
         if len(tokens) > max_seq_length:
@@ -136,11 +153,13 @@ def _encode(rows: Sequence[Row], tokenizer: Any, max_seq_length: int) -> Encoded
     return Encoded(*flat, offsets, np.asarray(lines, dtype=np.int32), truncated, tuple(skipped))
 
 
-def _tokenised(rows: Sequence[Row], tokenizer: Any) -> Iterator[tuple[Row, Rendered, Any]]:
+def _tokenised(rows: Sequence[Row], template: Template) -> Iterator[tuple[Row, Rendered, Any]]:
     for first in range(0, len(rows), CHUNK_ROWS):
         chunk = rows[first : first + CHUNK_ROWS]
-        rendered = [render(row, tokenizer) for row in chunk]
-        encodings = tokenizer.backend_tokenizer.encode_batch([r.text for r in rendered], add_special_tokens=False)
+        rendered = [render(row, template) for row in chunk]
+        encodings = template.tokenizer.backend_tokenizer.encode_batch(
+            [r.text for r in rendered], add_special_tokens=False
+        )
         yield from zip(chunk, rendered, encodings, strict=True)
 
 
@@ -176,13 +195,16 @@ def _apply_template(tokenizer: Any, messages: Sequence[Message], line: int) -> s
         ) from None
 
 
-def _content_ranges(text: str, messages: Sequence[Message], tokenizer: Any) -> list[tuple[int, int]]:
+def _content_ranges(text: str, messages: Sequence[Message], template: Template) -> list[tuple[int, int]]:
     """Where each message's content lies in the rendered ``text``.
 
     A render of placeholders shows the fixed text between contents, which places them exactly even when a content
     equals a role name. A template that edits contents falls back to searching them in order.
     """
-    pieces = _template_pieces(tuple(message.role for message in messages), tokenizer)
+    roles = tuple(message.role for message in messages)
+    if roles not in template.pieces:
+        template.pieces[roles] = _template_pieces(roles, template.tokenizer)
+    pieces = template.pieces[roles]
     for contents in ([m.content for m in messages], [m.content.strip() for m in messages]):
         if pieces is None:
             break
@@ -205,40 +227,26 @@ def _content_ranges(text: str, messages: Sequence[Message], tokenizer: Any) -> l
     return ranges
 
 
-_PIECES: dict[tuple[int, tuple[str, ...]], list[str] | None] = {}
-
-
 def _template_pieces(roles: tuple[str, ...], tokenizer: Any) -> list[str] | None:
-    key = (id(tokenizer), roles)
-    if key not in _PIECES:
-        marks = [f"\ue000{index}\ue001" for index in range(len(roles))]
-        try:
-            text = _apply_template(tokenizer, [Message(r, m) for r, m in zip(roles, marks, strict=True)], 0)
-        except UserError:
-            _PIECES[key] = None
+    """The fixed text before, between and behind the contents of messages with these roles; None when one is dropped."""
+    marks = [f"\ue000{index}\ue001" for index in range(len(roles))]
+    try:
+        text = _apply_template(tokenizer, [Message(r, m) for r, m in zip(roles, marks, strict=True)], 0)
+    except UserError:
+        return None
+    pieces = []
+    for mark in marks:
+        before, found, text = text.partition(mark)
+        if not found:
             return None
-        pieces = []
-        for mark in marks:
-            before, found, text = text.partition(mark)
-            if not found:
-                _PIECES[key] = None
-                return None
-            pieces.append(before)
-        _PIECES[key] = [*pieces, text]
-    return _PIECES[key]
+        pieces.append(before)
+    return [*pieces, text]
 
 
-def _end_of_turn(text: str, start: int, limit: int, tokenizer: Any) -> int | None:
+def _end_of_turn(text: str, start: int, limit: int, special_tokens: Sequence[str]) -> int | None:
     """End of the first special token in ``text[start:limit]``, or None."""
-    found = [
-        (at, at + len(token)) for token in _special_tokens(tokenizer) if (at := text.find(token, start, limit)) >= 0
-    ]
+    found = [(at, at + len(token)) for token in special_tokens if (at := text.find(token, start, limit)) >= 0]
     return min(found)[1] if found else None
-
-
-def _special_tokens(tokenizer: Any) -> tuple[str, ...]:
-    added = (t.content for t in tokenizer.added_tokens_decoder.values() if t.special)
-    return tuple(dict.fromkeys([*tokenizer.all_special_tokens, *added]))
 
 
 def _cache_key(rows: Sequence[Row], tokenizer: Any, max_seq_length: int) -> str:
