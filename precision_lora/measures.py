@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from precision_lora import knowledge
 from precision_lora.lexicon import longest_match_pattern
 from precision_lora.numerals import fold
-from precision_lora.unit_forms import dimension, is_analyte_unit
+from precision_lora.unit_forms import dimension, is_analyte_unit, split_period
 
 if TYPE_CHECKING:
     from precision_lora.quantities import Quantity
@@ -44,8 +44,14 @@ _CLAUSE_END = re.compile(r"[。！？!?；;\n，,]")
 _PRONOUN = re.compile(r"这个值|这个数|该值|此值|这一数值|这数值|它|这个水平|这个指标|该指标|这项指标|这个结果|您的数值|你的数值|正常值|参考值|参考范围|正常范围")
 _JOINING = re.compile(r"[ :是为在约达到高低有的了值数（(\"“]{0,6}$")
 _AFTER = re.compile(r" ?的? ?(?:平均)?")
-_DOSE_DIMENSIONS = frozenset(["mass", "volume", "dose_form", "dose", "count_dose", "activity"])
-_DOSE_UNITS = frozenset(["U", "IU", "单位", "万单位", "mg", "g", "μg", "mL", "ml", "L", "mmol"])
+_DOSE_DIMENSIONS = frozenset(["mass", "volume", "dose_unit", "activity", "mass_per_weight"])
+# Short names that people use beside the table's; a bare 空腹 or 餐后 with a value is a glucose.
+_SHORT = {
+    "空腹": "fasting_glucose", "餐后": "postprandial_glucose", "饭后": "postprandial_glucose", "餐后2小时": "postprandial_glucose",
+    "餐后两小时": "postprandial_glucose", "饭后2小时": "postprandial_glucose", "饭后两小时": "postprandial_glucose", "餐后2h": "postprandial_glucose",
+    "餐后两小时血糖": "postprandial_glucose", "餐后二小时": "postprandial_glucose", "高烧": "body_temperature", "低烧": "body_temperature",
+    "发烧": "body_temperature", "烧到": "body_temperature", "发热": "body_temperature", "高热": "body_temperature", "bmi值": "bmi",
+}  # fmt: skip
 
 
 @cache
@@ -58,6 +64,9 @@ def _table() -> tuple[re.Pattern[str], dict[str, tuple[str, str]], dict[str, kno
     for measure in measures.values():
         for name in measure.names:
             words[fold(name)] = ("measure", measure.id)
+    for word, measure_id in _SHORT.items():
+        if measure_id in measures:
+            words.setdefault(word, ("measure", measure_id))
     for word in _HIDING:
         words.setdefault(word, ("hidden", ""))
     return re.compile(longest_match_pattern(words)), words, measures
@@ -98,17 +107,19 @@ def fits(unit: str | None, low: float | None, high: float | None, name: Name) ->
     if name.kind == "hidden":
         return False
     if name.kind == "drug":
-        base = (unit or "").removesuffix("/kg")
-        return dimension(base) in _DOSE_DIMENSIONS or base in _DOSE_UNITS
+        return dimension(unit) in _DOSE_DIMENSIONS
     measure = _table()[2][name.id]
     if unit is None:
         known = [b for b in (low, high) if b is not None]
         slack = 1.5
         return bool(known) and all(measure.plausible[0] / slack <= b <= measure.plausible[1] * slack for b in known)
-    if unit == measure.unit or unit in measure.conversions:
+    if measure.unit is None:
+        return False
+    amount = split_period(measure.unit)[0]
+    if unit in (measure.unit, amount) or unit in measure.conversions:
         return True
     kind = dimension(unit)
-    return bool(kind) and kind == measure.dimension and not is_analyte_unit(unit)
+    return bool(kind) and kind == dimension(amount) and not is_analyte_unit(unit)
 
 
 def assign(folded: str, quantities: Sequence[Quantity], names: Sequence[Name]) -> list[Quantity]:
@@ -155,7 +166,7 @@ def _resolve(
 ) -> str | None:
     unit, low, high = quantity.unit, quantity.low, quantity.high
     if quantity.form == "pair" and unit in (None, "mmHg", "kPa"):
-        return "blood_pressure"
+        return _pair_name(folded, quantity, names, ends)
     if unit == "岁":
         return "age" if "age" in _table()[2] else None
     sentence = _bound_before(_SENTENCE_END, folded, quantity.start, 160)
@@ -185,16 +196,29 @@ def _resolve(
             return names[at].id  # 5mg氨氯地平
     if unit is not None or quantity.form != "value" or quantity.comparator is not None or (low or 0) % 1:
         for name in reversed([n for n in before if n.start < clause]):
-            if dimension(unit) in ("time", "count", "household"):
+            if dimension(unit) in ("duration", "count", "household"):
                 break
             if fits(unit, low, high, name):
                 return _single(name.id, quantity)
     if last is not None and last in _table()[2] and quantity.start - last_end <= 80:
         as_name = Name(0, 0, "measure", last, False)
         pronoun = _PRONOUN.search(folded, sentence, quantity.start)
-        if fits(unit, low, high, as_name) and (is_analyte_unit(unit) or (pronoun and unit is None)):
+        fractional = (low if low is not None else high or 0) % 1 != 0 and quantity.start - last_end <= 30
+        if fits(unit, low, high, as_name) and (is_analyte_unit(unit) or (unit is None and (pronoun or fractional))):
             return last
     return _by_unit(unit, low, high)
+
+
+def _pair_name(folded: str, quantity: Quantity, names: Sequence[Name], ends: list[int]) -> str:
+    """The kind of blood pressure (at home, at night …) that a pair belongs to."""
+    sentence = _bound_before(_SENTENCE_END, folded, quantity.start, 80)
+    index = bisect_left(ends, quantity.start + 1)
+    for name in reversed(names[max(0, index - 6) : index]):
+        if name.start < sentence:
+            break
+        if name.kind == "measure" and _table()[2][name.id].pair:
+            return name.id
+    return "blood_pressure"
 
 
 def _single(name: str, quantity: Quantity) -> str:
@@ -230,7 +254,7 @@ def _respectively(
         told = [n for n in names[max(0, index - 6) : index] if n.start >= begin and n.kind != "hidden"]
         first = bisect_left(quantity_starts, position)
         numbers = [i for i in range(first, min(first + 6, len(quantities))) if quantities[i].end <= end]
-        if len(told) == len(numbers) > 1:
-            given.update({i: n.id for i, n in zip(numbers, told, strict=True)})
+        if len(told) >= len(numbers) > 1:
+            given.update({i: n.id for i, n in zip(numbers, told[-len(numbers) :], strict=True)})
         position = folded.find("分别", position + 2)
     return given

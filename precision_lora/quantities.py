@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from functools import cache
 
 from precision_lora import measures as _measures
 from precision_lora.numerals import DIGITS, SUPERSCRIPTS, chinese_number, fold
-from precision_lora.unit_forms import convert, is_analyte_unit, unit_forms
+from precision_lora.unit_forms import convert, split_period, unit_forms
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,9 @@ class Quantity:
     ``start``/``end``: character offsets in the original text, ``text`` what stands there, comparator and unit
     included. ``low``/``high``: in ``unit``; a value has low == high, an open side is None (≥7.0 is low 7.0,
     high None). ``second_low``/``second_high``: the diastolic part of a pair, or the SD of a mean.
-    ``form``: value, range, pair, mean_sd, fraction or frequency. A frequency counts 次/日, 次/周, 次/月, 次/年, or
+    ``form``: value, range, pair, mean_sd, fraction or frequency. A frequency counts 次/天, 次/周, 次/月, 次/年, or
     时间/次 (2 天/次 is every other day); prn has neither low nor high. ``measures``: quantity id or generic drug
-    name. ``per``: the time or intake that an amount counts for (日, 次, 周 …). ``parts``: the number spans of a
+    name. ``per``: the time or intake that an amount counts for (天, 次, 周 …). ``parts``: the number spans of a
     pair that is written apart (高压140低压90), else empty.
     """
 
@@ -103,11 +102,11 @@ _POWER = re.compile(
 )
 _PER_AFTER = re.compile(r" ?(?:/|每) ?(?:(kg|公斤|千克) ?(?:/|每)? ?)?(日|天|d(?![a-z])|周|w(?![a-z])|月|次|顿|餐|h(?![a-z])|小时)?")
 _PER_BEFORE = re.compile(
-    r"(每日|每天|一天|一日|全天|日总量|24小时内?|每周|一周|每星期|每月|每次|一次|单次|每顿|每餐|每剂)(?:[^\d,，。;；:\n]{0,10})$"
+    r"(每日|每天|一天|一日|全天|日总量|24小时内?|每周|一周|每星期|每月|每次|一次|单次|每顿|每餐|每剂)(?:(?!次|bid|qd|tid)[^\d,，。;；:\n]){0,10}$"
 )
 _PER_NAMES = {
-    "每日": "日", "每天": "日", "一天": "日", "一日": "日", "全天": "日", "日总量": "日", "24小时": "日", "24小时内": "日",
-    "日": "日", "天": "日", "d": "日", "每周": "周", "一周": "周", "每星期": "周", "周": "周", "w": "周", "每月": "月", "月": "月",
+    "每日": "天", "每天": "天", "一天": "天", "一日": "天", "全天": "天", "日总量": "天", "24小时": "天", "24小时内": "天",
+    "日": "天", "天": "天", "d": "天", "每周": "周", "一周": "周", "每星期": "周", "周": "周", "w": "周", "每月": "月", "月": "月",
     "每次": "次", "一次": "次", "单次": "次", "每顿": "次", "每餐": "次", "每剂": "次", "次": "次", "顿": "次", "餐": "次",
     "h": "小时", "小时": "小时",
 }  # fmt: skip
@@ -144,11 +143,6 @@ _BLOCKED_CHINESE = frozenset(
     ["一度", "一分", "十分", "一步", "一口", "一成", "一次", "一时", "一级", "一线", "一支", "一粒", "一滴", "一身", "一家", "一米"]
 )
 _DAY_NAMES = frozenset("天日周年月")
-
-
-@cache
-def _name_pattern() -> re.Pattern[str]:
-    return _measures.name_pattern()
 
 
 def find(text: str) -> list[Quantity]:
@@ -336,7 +330,7 @@ def _number(s: str, original: str, start: int, after_name: bool) -> tuple[Quanti
             if unit == "℃" and s[end - 1] == "度" and (tail := re.compile(r"[\d一二三四五六七八九](?![\d.])").match(s, end)):
                 low = high = low + float(chinese_number(tail[0]) if tail[0] in DIGITS else tail[0]) / 10  # type: ignore[arg-type]
                 end = tail.end()
-            if s.startswith("半", end) and unit in ("小时", "天", "年", "个月", "片", "粒", "周"):
+            if s.startswith("半", end) and unit in ("小时", "天", "年", "月", "片", "粒", "周"):
                 low, high, end = low + 0.5, high + 0.5, end + 1
     plain_end = end
     if (slash := _SLASH.match(s, end)) and not several and unit in (None, "mmHg", "kPa"):
@@ -431,13 +425,11 @@ def _number(s: str, original: str, start: int, after_name: bool) -> tuple[Quanti
         return None, end
     if unit in ("天", "周", "年") and low == high == 1 and comparator is None and _names_period(s, start, end):
         return None, end
-    per, tail, per_end = _per(s, outer, end)
+    per: str | None = None
     if unit is not None:
-        if tail:
-            unit += tail
-        end = max(end, per_end)
-    else:
-        per = None
+        unit, per = split_period(unit)
+        said_per, tail, per_end = _per(s, outer, end)
+        per, unit, end = per or said_per, unit + tail, max(end, per_end)
     if suffix := _SUFFIX.match(s, end):
         said = {"ge": ">=", "lt": "<", "le": "<=", "about": "~"}[suffix.lastgroup or ""]
         if form in ("value", "pair", "fraction"):
@@ -569,10 +561,10 @@ def _portion(s: str, original: str, start: int, end: int) -> tuple[Quantity | No
     return Quantity(outer, stop, original[outer:stop], form, comparator, new_low, new_high, unit=unit), stop
 
 
-_PERIODS = {"天": "日", "星期": "周", "晚": "日", "早": "日", "d": "日", "24小时": "日"}
+_PERIODS = {"日": "天", "星期": "周", "晚": "天", "早": "天", "d": "天", "24小时": "天"}
 _LATIN = {
-    "qd": (1.0, "次/日"), "qn": (1.0, "次/日"), "hs": (1.0, "次/日"), "bid": (2.0, "次/日"), "tid": (3.0, "次/日"),
-    "qid": (4.0, "次/日"), "qod": (2.0, "天/次"), "qw": (1.0, "次/周"), "biw": (2.0, "次/周"), "tiw": (3.0, "次/周"),
+    "qd": (1.0, "次/天"), "qn": (1.0, "次/天"), "hs": (1.0, "次/天"), "bid": (2.0, "次/天"), "tid": (3.0, "次/天"),
+    "qid": (4.0, "次/天"), "qod": (2.0, "天/次"), "qw": (1.0, "次/周"), "biw": (2.0, "次/周"), "tiw": (3.0, "次/周"),
 }  # fmt: skip
 
 
@@ -604,23 +596,23 @@ def _frequency(s: str, original: str, match: re.Match[str]) -> Quantity | None:
             return None
         low = _count(match["e_n"])
         high = _count(match["e_m"]) or low
-        span = {"h": "小时", "日": "天", "星期": "周", "月": "个月"}.get(match["e_unit"], match["e_unit"])
+        span = {"h": "小时", "日": "天", "星期": "周", "个月": "月"}.get(match["e_unit"], match["e_unit"])
         if every is None and low == 0.5:
             return None
         if span == "小时":
             if not low or not high:
                 return None
-            low, high, unit = 24 / high, 24 / low, "次/日"
+            low, high, unit = 24 / high, 24 / low, "次/天"
         else:
             unit = f"{span}/次"
-        if times is None and every is not None and (unit != "次/日" and span == "分钟"):
+        if times is None and every is not None and (unit != "次/天" and span == "分钟"):
             unit = "分钟/次"
     elif match["f_other"] is not None:
         low = high = 2.0
         unit = "天/次"
     elif match["f_both"] is not None:
         low = high = 2.0 if match["f_both"] == "早晚" else 3.0
-        unit = "次/日"
+        unit = "次/天"
     elif match["c_per"] is not None:
         low = _count(match["c_n"])
         high = _count(match["c_m"]) or low
@@ -631,7 +623,7 @@ def _frequency(s: str, original: str, match: re.Match[str]) -> Quantity | None:
             first, last = int(match["q_n"]), int(match["q_m"] or match["q_n"])
             if not first or last < first:
                 return None
-            low, high, unit = 24 / last, 24 / first, "次/日"
+            low, high, unit = 24 / last, 24 / first, "次/天"
         else:
             word = match["latin"].replace(".", "")
             if word == "prn":
@@ -654,4 +646,3 @@ def in_unit(quantity: Quantity, unit: str) -> Quantity | None:
     return replace(quantity, low=bounds[0], high=bounds[1], unit=unit)
 
 
-__all__ = ["Quantity", "find", "in_unit", "is_analyte_unit"]

@@ -9,29 +9,30 @@ from functools import cache
 from precision_lora import knowledge
 from precision_lora.numerals import SUPERSCRIPTS, fold
 
-# Counting words of doses and times: grammar rather than medicine, so they are here and not in the unit table.
+# Counting words that are grammar rather than medicine; the unit table has all others.
 _COUNTERS = {
-    "片": ("time_form", "片"), "粒": ("dose_form", "粒 颗"), "丸": ("dose_form", "丸"), "支": ("dose_form", "支"),
-    "袋": ("dose_form", "袋 包"), "滴": ("dose_form", "滴"), "喷": ("dose_form", "喷 揿 吸"), "枚": ("dose_form", "枚"),
-    "贴": ("dose_form", "贴"), "瓶": ("dose_form", "瓶"), "盒": ("dose_form", "盒"), "勺": ("dose_form", "勺 匙"),
-    "秒": ("time", "秒 秒钟 s sec"), "分钟": ("time", "分钟 min mins minute minutes"), "小时": ("time", "小时 个小时 h hr hrs hour hours 钟头 个钟头"),
-    "天": ("time", "天 日 d day days"), "周": ("time", "周 个周 星期 个星期 礼拜 个礼拜 wk week weeks"), "个月": ("time", "个月 月龄 month months 个多月"),
-    "年": ("time", "年 年余 year years"), "岁": ("age", "岁 周岁 岁半"), "疗程": ("count", "个疗程 疗程"),
-    "次": ("count", "次"), "步": ("count", "步"), "杯": ("household", "杯"), "碗": ("household", "碗"), "口": ("household", "口"),
-    "根": ("household", "根"), "支烟": ("household", "支烟 根烟"), "倍": ("ratio", "倍"), "分": ("score", "分"), "百分点": ("ratio", "个百分点"),
-    "公里": ("length", "公里 km 千米"), "斤": ("mass", "斤"), "两": ("mass", "两重"),
+    "秒": ("duration", "s sec 秒钟"), "分钟": ("duration", "分钟 minute minutes"), "小时": ("duration", "小时 hrs hour hours"),
+    "天": ("duration", "天 日 day days"), "周": ("duration", "周 个周 wk week weeks"), "月": ("duration", "个月 个多月 month months"),
+    "年": ("duration", "年 年余 year years"), "勺": ("household", "勺 匙"), "瓶": ("household", "瓶"), "盒": ("household", "盒"),
+    "杯": ("household", "杯"), "碗": ("household", "碗"), "口": ("household", "口"), "根": ("household", "根"), "支": ("dose_unit", "支烟"),
+    "疗程": ("count", "个疗程 疗程"), "步": ("count", "步"), "百分点": ("multiple", "个百分点"), "km": ("length", "公里 千米 km"),
+    "kcal": ("energy", "千卡 大卡 kcal"),
 }  # fmt: skip
-_COUNTERS["片"] = ("dose_form", "片")
+# Forms that mean something else far more often than the unit: 8点, 3张, 2回, 一按.
+_AMBIGUOUS = frozenset(["点", "张", "按", "栓", "百分", "千分", "遍", "回", "月份", "两", "points", "吸"])
+# Units of amounts in a time: kept as the amount plus Quantity.per, so that 5克/日 and 每天5克 read alike.
+_PERIODS = {"天": "天", "周": "周", "月": "月", "年": "年"}
 
 _MASS_MG = {"ng": 1e-6, "μg": 1e-3, "mg": 1.0, "g": 1000.0, "kg": 1e6, "斤": 5e5, "公斤": 1e6, "吨": 1e9}
 _VOLUME_ML = {"μL": 1e-3, "mL": 1.0, "ml": 1.0, "dL": 100.0, "L": 1000.0}
-_TIME_H = {"秒": 1 / 3600, "分钟": 1 / 60, "小时": 1.0, "天": 24.0, "周": 168.0, "个月": 730.5, "年": 8766.0}
+_TIME_H = {"秒": 1 / 3600, "分钟": 1 / 60, "小时": 1.0, "天": 24.0, "周": 168.0, "月": 730.5, "年": 8766.0}
 _SCALES = (_MASS_MG, _VOLUME_ML, _TIME_H)
 
-# Dimensions in which nothing but a laboratory value or a vital sign is given.
-_NOT_ANALYTE = frozenset(
-    ["time", "age", "dose_form", "count", "household", "ratio", "score", "mass", "volume", "length", "dose", "frequency", ""]
-)
+# Dimensions of plain amounts; any other is a laboratory value's or a vital sign's.
+_PLAIN = frozenset(
+    ["duration", "age", "gestation", "dose_unit", "count", "household", "multiple", "score", "mass", "volume", "length", "activity",
+     "energy", "pack_years", "mass_per_weight", "volume_per_weight", "mass_per_weight_per_day", "fraction", ""]
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,9 @@ def unit_forms() -> UnitForms:
     for entry in knowledge.units():
         dimension[entry.unit] = entry.dimension
         for form in (entry.unit, *entry.forms):
-            for spelling in _spellings(form):
-                by_form[spelling] = entry.unit
+            if form not in _AMBIGUOUS:
+                for spelling in _spellings(form):
+                    by_form[spelling] = entry.unit
     return UnitForms(by_form, dimension, max(map(len, by_form)))
 
 
@@ -78,7 +80,16 @@ def dimension(unit: str | None) -> str:
 
 def is_analyte_unit(unit: str | None) -> bool:
     """Whether only a laboratory value or a vital sign carries this unit (mmol/L, mmHg, ℃, 次/分)."""
-    return dimension(unit) not in _NOT_ANALYTE
+    return dimension(unit) not in _PLAIN
+
+
+@cache
+def split_period(unit: str) -> tuple[str, str | None]:
+    """(g, 天) for g/天, (unit, None) for a unit that counts no time or whose amount is no unit of its own."""
+    amount, slash, period = unit.rpartition("/")
+    if slash and period in _PERIODS and amount in unit_forms().dimension and amount != "次" and amount not in _PERIODS:
+        return amount, period
+    return unit, None
 
 
 def scale(unit: str) -> tuple[int, float] | None:
