@@ -248,7 +248,7 @@ def _respectively(
     quantity_starts = [q.start for q in quantities]
     while position >= 0:
         begin = _bound_before(_SENTENCE_END, folded, position, 80)
-        stop = _SENTENCE_END.search(folded, position)
+        stop = _SENTENCE_END.search(folded, position, position + 120)
         end = stop.start() if stop else min(len(folded), position + 120)
         index = bisect_left(ends, position + 1)
         told = [n for n in names[max(0, index - 6) : index] if n.start >= begin and n.kind != "hidden"]

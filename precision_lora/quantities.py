@@ -54,7 +54,7 @@ def _numbers(first: str, second: str) -> str:
 
 
 _DOING = (
-    r"(?:[ ,、]?(?:口服|内服|服用|服药|服|吃|喝|清晨|早晨|早上|早餐前|早餐后|早饭后|晚上|晚餐后|晚饭后|睡前|饭前|饭后|餐前|餐后|空腹|"
+    r"(?:[ ,、]?(?:口服|内服|晨起|早起|只|服用|服药|服|吃|喝|清晨|早晨|早上|早餐前|早餐后|早饭后|晚上|晚餐后|晚饭后|睡前|饭前|饭后|餐前|餐后|空腹|"
     r"随餐|测量|监测|测|复查|复诊|随访|检查|查|外用|涂抹|涂|喷|滴|吸入|皮下注射|静脉滴注|静滴|肌注|注射|固定时间|固定|应|可|需|各|"
     r"约|大约|至少|最少|最多|至多|不超过|不少于|大便|排便|运动|锻炼|门诊|测血压|测血糖|量血压|定期)){0,4} ?"
 )
@@ -67,7 +67,7 @@ _FREQUENCY = (
     r"|(?P<f_other>隔[日天晚])(?:" + _DOING + r"(?:一|1)?次)?"
     r"|(?P<f_both>早晚|早中晚|三餐[前后]?)(?:各" + _DOING + r"(?:一|1)次|(?=各))"
     rf"|{_numbers('c_n', 'c_m')} ?次(?:/|每)(?P<c_per>日|天|周|星期|月|年|d(?![a-z]))"
-    r"|(?<![a-z])(?P<latin>q\.?d|b\.?i\.?d|t\.?i\.?d|q\.?i\.?d|qn|qod|hs|biw|tiw|qw|prn|"
+    r"|(?<![a-z])(?P<latin>q\.?d|b\.?i\.?d|t\.?i\.?d|q\.?i\.?d|qn|qod|hs|biw|tiw|qw|p\.?r\.?n|"
     r"q(?P<q_n>\d{1,2})(?:-(?P<q_m>\d{1,2}))?h)\.?(?![a-z])"
 )
 _NO_QUANTITY = (
@@ -83,7 +83,8 @@ _NO_QUANTITY = (
     r"|(?<!\d)[6-9012][05]后(?!\d)"
     r"|(?:400|800)-?\d{3,4}-?\d{3,4}(?!\d)|0\d{2,3}-\d{7,8}(?!\d)"
 )
-_ARABIC = r"(?:\d{1,3}(?:,\d{3})++(?![\d])|\d{1,12}+)(?:\.\d{1,9}+)?"
+_ARABIC = r"(?:[½¼¾⅓⅔]|(?:\d{1,3}(?:,\d{3})++(?![\d])|\d{1,12}+)(?:\.\d{1,9}+)?)"
+_VULGAR = {"½": 1 / 2, "¼": 1 / 4, "¾": 3 / 4, "⅓": 1 / 3, "⅔": 2 / 3}
 _CHINESE = rf"[{_CN}]{{1,14}}+(?:点[{''.join(DIGITS)}]{{1,4}}+)?"
 _ATOM = re.compile(
     rf"(?P<none>{_NO_QUANTITY})|(?P<frequency>{_FREQUENCY})|(?P<portion>[{_CN}]{{1,4}}+分之)"
@@ -215,7 +216,8 @@ def _value(s: str, position: int) -> tuple[float, int, bool] | None:
         return None
     end = match.end()
     if match["arabic"] is not None:
-        value = float(match["arabic"].replace(",", ""))
+        word = match["arabic"]
+        value = _VULGAR.get(word) or float(word.replace(",", ""))
         if s.startswith(("万", "亿"), end):
             value *= 10_000 if s[end] == "万" else 100_000_000
             end += 1
@@ -237,7 +239,8 @@ def _unit(s: str, position: int, value: float) -> tuple[str, int] | None:
     for _ in range(2):
         if s.startswith(" ", position):
             position += 1
-    power = _POWER.match(s, position)
+    # (3.5-9.5)×10⁹/L: the bracket closes before the unit.
+    power = _POWER.match(s, position + 1 if s.startswith(")", position) else position)
     if power and power["per"]:
         exponent = "".join(SUPERSCRIPTS.get(c, c) for c in power["power"])
         litre = power["per"].replace(" ", "").lstrip("个/")
@@ -333,8 +336,10 @@ def _number(s: str, original: str, start: int, after_name: bool) -> tuple[Quanti
             if s.startswith("半", end) and unit in ("小时", "天", "年", "月", "片", "粒", "周"):
                 low, high, end = low + 0.5, high + 0.5, end + 1
     plain_end = end
-    if (slash := _SLASH.match(s, end)) and not several and unit in (None, "mmHg", "kPa"):
+    if (slash := _SLASH.match(s, end)) and not several and unit in (None, "mmHg", "kPa", "mg", "μg"):
         other = _value(s, slash.end())
+        if other and unit in ("mg", "μg") and (_unit(s, other[1], other[0]) or ("", 0))[0] != unit:
+            other = None  # 5mg/1次
         if other:
             second_low = second_high = other[0]
             second_sign, end, form = slash["c"], other[1], "pair"
@@ -419,7 +424,7 @@ def _number(s: str, original: str, start: int, after_name: bool) -> tuple[Quanti
             return None, end  # 5-HT
         if _NOT_COUNTED.match(s, end) or _is_call(s, start, end, low):
             return None, end
-        if not chinese and low.is_integer() and (low >= 100_000 or 1900 <= low <= 2100 or s[start] == "0" and end - start > 1):
+        if not chinese and low.is_integer() and (end - start > 6 and s[end - 1] not in "万亿" or 1900 <= low <= 2100 or s[start] == "0" and end - start > 1):
             return None, end
     if chinese and not _chinese_counts(s, start, plain_end, end, form, unit, low, after_name):
         return None, end
@@ -449,6 +454,8 @@ def _number(s: str, original: str, start: int, after_name: bool) -> tuple[Quanti
         new_low, new_high = low, high  # 不超过2-3天: the range says more than the bound
     else:
         new_low, new_high = low, high
+    if s.startswith("(", outer - 1) and ")" in s[outer:end] and "(" not in s[outer:end]:
+        outer -= 1
     quantity = Quantity(
         outer, end, original[outer:end], form, comparator, new_low, new_high, second_low, second_high, unit, None, per, parts
     )
@@ -592,6 +599,8 @@ def _frequency(s: str, original: str, match: re.Match[str]) -> Quantity | None:
                 break
     elif match["e_unit"] is not None:
         every, times = match["f_every"], match["e_times"]
+        if times is None and match["e_n"] in ("一", "1") and match["e_m"] is None:
+            return None  # 每一天
         if every in (None, "隔", "间隔") and times is None:
             return None
         low = _count(match["e_n"])
