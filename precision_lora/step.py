@@ -1,0 +1,317 @@
+"""One optimizer step: weighted loss on supervised positions, accumulation by sums, finite check, AdamW update.
+
+The loss of a step is Σ (w / w̄) · ce / N over its N supervised tokens, all micro-batches and ranks together. Sums are
+accumulated and divided once, so how the step is cut changes nothing but the rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_unflatten
+
+from precision_lora.batching import MicroBatch
+from precision_lora.model import SplitModel, trainable
+from precision_lora.phases import KIND_BITS
+
+Arrays = dict[str, mx.array]
+
+# Logits alive at a time, in bytes of float32: large enough for efficient products, small beside the weights.
+LOGIT_CHUNK_BYTES = 64 << 20
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """What training changes: adapter tensors and AdamW moments (float32, by tensor name), and the updates so far."""
+
+    parameters: Arrays
+    first: Arrays
+    second: Arrays
+    updates: int
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One optimizer step: weighted loss, plain mean cross-entropy (nats/token), gradient norm before clipping.
+
+    ``applied`` is False when loss or gradient was not finite; the state is then the one before the step.
+    """
+
+    loss: float
+    nll: float
+    grad_norm: float
+    supervised_tokens: int
+    applied: bool
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A micro-batch on the device: tokens int32 (B, L); positions and targets int32, weights and valid float32 (P,)."""
+
+    tokens: mx.array
+    positions: mx.array
+    targets: mx.array
+    weights: mx.array
+    valid: mx.array
+
+
+def start(model: nn.Module) -> TrainState:
+    """The state before the first update: the model's adapter tensors and zero moments."""
+    parameters = trainable(model)
+    return TrainState(
+        parameters,
+        {name: mx.zeros_like(p) for name, p in parameters.items()},
+        {name: mx.zeros_like(p) for name, p in parameters.items()},
+        0,
+    )
+
+
+def to_device(micro: MicroBatch, table: np.ndarray, mean_weight: float) -> Batch:
+    """Look the weights up and divide them by w̄; filling positions weigh 0.
+
+    Args:
+        table: float32 (32,), weight of each kind mask in the current phase.
+        mean_weight: w̄, mean weight over the training set in that phase.
+    """
+    weights = (table[micro.kinds] * micro.row_weights * micro.valid / mean_weight).astype(np.float32)
+    valid = micro.valid.astype(np.float32)
+    return Batch(*(mx.array(a) for a in (micro.tokens, micro.positions, micro.targets, weights, valid)))
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Loss
+
+
+def position_losses(
+    hidden: mx.array, targets: mx.array, weights: mx.array, head: Callable[[mx.array], mx.array], chunk: int
+) -> tuple[mx.array, mx.array]:
+    """Weighted sum of cross-entropies, and each of them, from hidden states.
+
+    The head is frozen, so the gradient of a chunk of positions with respect to its hidden states is computed with the
+    forward pass and kept instead of the logits: (P, D) numbers in place of (P, V).
+
+    Args:
+        hidden: (P, D). targets: int32 (P,). weights: float32 (P,). chunk: positions whose logits are alive at a time.
+
+    Returns:
+        Σ w·ce, float32 scalar with a gradient for ``hidden``; ce, float32 (P,), without one.
+    """
+
+    def chunk_loss(h: mx.array, t: mx.array) -> tuple[mx.array, mx.array]:
+        ce = cross_entropy(head(h), t)
+        return ce.sum(), ce
+
+    chunk_gradient = mx.value_and_grad(chunk_loss)
+
+    @mx.custom_function
+    def losses(hidden: mx.array, targets: mx.array, weights: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        parts, gradients = [], []
+        previous: mx.array | None = None
+        for first in range(0, hidden.shape[0], chunk):
+            h, t = hidden[first : first + chunk], targets[first : first + chunk]
+            if previous is not None:
+                # One chunk after the other: side by side their logits would all be alive at once.
+                h = mx.depends(h, previous)
+            (_, ce), gradient = chunk_gradient(h, t)
+            parts.append(ce)
+            gradients.append(gradient)
+            previous = gradient
+        ce = mx.concatenate(parts)
+        # A row of the gradient is linear in the weight of its position.
+        gradient = mx.concatenate(gradients) * weights[:, None].astype(hidden.dtype)
+        return (weights * ce).sum(), ce, gradient
+
+    @losses.vjp
+    def losses_vjp(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, mx.array, mx.array]:
+        _, targets, weights = primals
+        return outputs[2] * cotangents[0].astype(outputs[2].dtype), mx.zeros_like(targets), mx.zeros_like(weights)
+
+    outputs: Any = losses(hidden, targets, mx.stop_gradient(weights))
+    return outputs[0], mx.stop_gradient(outputs[1])
+
+
+def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
+    """Cross-entropy in float32 (P,) of logits (P, V) and targets int32 (P,)."""
+    logits = logits.astype(mx.float32)
+    return mx.logsumexp(logits, axis=-1) - mx.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
+
+
+def position_nll(hidden: mx.array, targets: mx.array, head: Callable[[mx.array], mx.array], chunk: int) -> mx.array:
+    """Cross-entropies float32 (P,) alone, evaluated chunk by chunk: for validation, where nothing has a gradient."""
+    parts = []
+    for first in range(0, hidden.shape[0], chunk):
+        parts.append(cross_entropy(head(hidden[first : first + chunk]), targets[first : first + chunk]))
+        mx.eval(parts[-1])
+    return mx.concatenate(parts)
+
+
+def chunk_positions(vocabulary: int) -> int:
+    """Positions per chunk so that their float32 logits stay within `LOGIT_CHUNK_BYTES`."""
+    return max(16, LOGIT_CHUNK_BYTES // (4 * vocabulary))
+
+
+def select(hidden: mx.array, positions: mx.array) -> mx.array:
+    """Rows ``positions`` (P,) of hidden states (B, L, D), flattened over B and L: (P, D)."""
+    return hidden.reshape(-1, hidden.shape[-1])[positions]
+
+
+def make_loss(model: nn.Module, split: SplitModel, chunk: int) -> Callable[..., tuple[mx.array, mx.array]]:
+    """``loss(parameters, tokens, positions, targets, weights)`` → (Σ w·ce, ce (P,))."""
+
+    def loss(
+        parameters: Arrays, tokens: mx.array, positions: mx.array, targets: mx.array, weights: mx.array
+    ) -> tuple[mx.array, mx.array]:
+        model.update(tree_unflatten(list(parameters.items())))
+        return position_losses(select(split.hidden(tokens), positions), targets, weights, split.head, chunk)
+
+    return loss
+
+
+def whole(model: nn.Module) -> SplitModel:
+    """No cut at all: logits of every position, for models whose head cannot be taken apart."""
+    return SplitModel(hidden=lambda tokens: model(tokens), head=lambda logits: logits)
+
+
+def split_error(model: nn.Module, split: SplitModel, batch: Batch, vocabulary: int) -> float:
+    """Largest difference of a supervised position's cross-entropy between the cut model and the whole one, nats."""
+    chunk = chunk_positions(vocabulary)
+    cut = position_nll(select(split.hidden(batch.tokens), batch.positions), batch.targets, split.head, chunk)
+    full = position_nll(select(model(batch.tokens), batch.positions), batch.targets, lambda logits: logits, chunk)
+    return number(mx.abs(cut - full).max())
+
+
+def number(scalar: mx.array) -> float:
+    """A real scalar array as a Python float."""
+    return float(scalar.item())  # type: ignore[arg-type]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Update
+
+
+def adamw(
+    state: TrainState, gradients: Arrays, learning_rate: float, weight_decay: float, factor: mx.array
+) -> TrainState:
+    """AdamW with bias correction (Loshchilov & Hutter, ICLR 2019) on ``factor * gradients``; lazy."""
+    updates = state.updates + 1
+    correction1, correction2 = 1 - BETA1**updates, 1 - BETA2**updates
+    scalars = mx.array([learning_rate / correction1, 1 / correction2, learning_rate * weight_decay], mx.float32)
+    parameters, first, second = {}, {}, {}
+    for name, gradient in gradients.items():
+        parameters[name], first[name], second[name] = _adamw_one(
+            state.parameters[name], gradient, state.first[name], state.second[name], factor, scalars
+        )
+    return TrainState(parameters, first, second, updates)
+
+
+@mx.compile
+def _adamw_one(
+    parameter: mx.array, gradient: mx.array, first: mx.array, second: mx.array, factor: mx.array, scalars: mx.array
+) -> tuple[mx.array, mx.array, mx.array]:
+    gradient = gradient * factor
+    first = BETA1 * first + (1 - BETA1) * gradient
+    second = BETA2 * second + (1 - BETA2) * gradient * gradient
+    denominator = mx.sqrt(second * scalars[1]) + EPSILON
+    return parameter * (1 - scalars[2]) - scalars[0] * first / denominator, first, second
+
+
+def make_step(
+    model: nn.Module, split: SplitModel, vocabulary: int, clip: float, weight_decay: float, group: mx.distributed.Group
+) -> Callable[[TrainState, Sequence[Batch], int, float], tuple[TrainState, StepResult]]:
+    """A function that takes one optimizer step.
+
+    Args:
+        clip: largest gradient norm, 0 for no limit.
+        group: all ranks; each brings its own micro-batches, sums are exchanged once a step in one array.
+
+    Returns:
+        ``step(state, batches, supervised_tokens, learning_rate)``: ``supervised_tokens`` is this rank's count.
+    """
+    gradient_of = mx.value_and_grad(make_loss(model, split, chunk_positions(vocabulary)))
+
+    def step(
+        state: TrainState, batches: Sequence[Batch], supervised_tokens: int, learning_rate: float
+    ) -> tuple[TrainState, StepResult]:
+        gradients: Arrays | None = None
+        loss, nll = mx.array(0.0), mx.array(0.0)
+        for batch in batches:
+            (weighted, ce), grads = gradient_of(
+                state.parameters, batch.tokens, batch.positions, batch.targets, batch.weights
+            )
+            loss, nll = loss + weighted, nll + (ce * batch.valid).sum()
+            gradients = grads if gradients is None else {name: gradients[name] + g for name, g in grads.items()}
+            mx.eval(loss, nll, gradients)
+        if gradients is None:  # this rank has no row in the step
+            gradients = {name: mx.zeros_like(p) for name, p in state.parameters.items()}
+        gradients, loss, nll, tokens = sum_over_ranks(gradients, loss, nll, supervised_tokens, group)
+        norm = mx.sqrt(sum((g.square().sum() for g in gradients.values()), mx.array(0.0))) / tokens
+        factor = (mx.minimum(1.0, clip / (norm + 1e-6)) if clip > 0 else mx.array(1.0)) / tokens
+        updated = adamw(state, gradients, learning_rate, weight_decay, factor)
+        mx.eval(loss, nll, norm)
+        result = StepResult(number(loss) / tokens, number(nll) / tokens, number(norm), tokens, applied=True)
+        if not all(map(math.isfinite, (result.loss, result.nll, result.grad_norm))):
+            return state, replace(result, applied=False)
+        mx.eval(updated.parameters, updated.first, updated.second)
+        return updated, result
+
+    return step
+
+
+def sum_over_ranks(
+    gradients: Arrays, loss: mx.array, nll: mx.array, tokens: int, group: mx.distributed.Group
+) -> tuple[Arrays, mx.array, mx.array, int]:
+    """Totals over all ranks, exchanged as one flat float32 array; with one rank the arguments as they are."""
+    if group.size() == 1:
+        return gradients, loss, nll, tokens
+    names = sorted(gradients)
+    # Token counts stay exact in float32 up to 2^24.
+    flat_parts = [gradients[name].reshape(-1) for name in names]
+    total = mx.distributed.all_sum(mx.concatenate([*flat_parts, mx.stack([loss, nll, mx.array(float(tokens))])]))
+    mx.eval(total)
+    summed, first = {}, 0
+    for name in names:
+        size = gradients[name].size
+        summed[name] = total[first : first + size].reshape(gradients[name].shape)
+        first += size
+    return summed, total[first], total[first + 1], round(number(total[first + 2]))
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Validation
+
+
+def make_validation(
+    model: nn.Module, split: SplitModel, vocabulary: int
+) -> Callable[[Arrays, Sequence[MicroBatch]], dict[str, float]]:
+    """A function that measures mean negative log-likelihood (nats/token), overall as ``loss`` and for each kind.
+
+    A token of two kinds counts in both; one of no kind in ``other``. A kind without tokens is left out.
+    """
+    chunk = chunk_positions(vocabulary)
+    bits = {**KIND_BITS, "other": 0}
+
+    def validate(parameters: Arrays, micros: Sequence[MicroBatch]) -> dict[str, float]:
+        model.update(tree_unflatten(list(parameters.items())))
+        sums, counts = dict.fromkeys(bits, 0.0), dict.fromkeys(bits, 0)
+        total, tokens = 0.0, 0
+        for micro in micros:
+            hidden = select(split.hidden(mx.array(micro.tokens)), mx.array(micro.positions))
+            ce = position_nll(hidden, mx.array(micro.targets), split.head, chunk)
+            losses = np.array(ce, dtype=np.float64)[micro.valid]
+            kinds = micro.kinds[micro.valid]
+            total, tokens = total + float(losses.sum()), tokens + len(losses)
+            for name, bit in bits.items():
+                chosen = (kinds & bit) != 0 if bit else kinds == 0
+                sums[name] += float(losses[chosen].sum())
+                counts[name] += int(chosen.sum())
+        measured = {name: sums[name] / counts[name] for name in bits if counts[name]}
+        return {"loss": total / tokens if tokens else math.nan, **measured, "tokens": tokens}
+
+    return validate
