@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 from mlx_lm.utils import load_model, load_tokenizer
 
+from precision_lora.base_folder import read_base
 from precision_lora.errors import UserError
 
 LINEAR_TYPES = (nn.Linear, nn.QuantizedLinear)
@@ -79,41 +78,6 @@ def resolve_base(name: str) -> Path:
     )
 
 
-def check_base_files(path: Path) -> None:
-    """Look at a model folder without loading it: config, weights, every shard of the index, no file cut short.
-
-    Raises:
-        UserError: naming the file at fault.
-    """
-    again = f"重新下载或复制完整的模型到 {path}"
-    if not (path / "config.json").is_file():
-        raise UserError(f"基础模型文件夹里没有 config.json: {path}", again)
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"基础模型的 config.json 不是有效的 JSON: {path / 'config.json'}（{error}）", again) from None
-    if not isinstance(config, dict) or "model_type" not in config:
-        raise UserError(f"基础模型的 config.json 里没有 model_type: {path / 'config.json'}", again)
-    shards = sorted(path.glob("model*.safetensors"))
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            named = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise UserError(f"权重索引无法读取: {index}", again) from None
-        missing = [name for name in named if not (path / name).is_file()]
-        if missing:
-            raise UserError(f"基础模型缺少权重文件: {path / missing[0]}（共缺 {len(missing)} 个）", again)
-    if not shards:
-        raise UserError(
-            f"基础模型文件夹里没有权重（model*.safetensors）: {path}",
-            again,
-            "GGUF 格式不能训练，请使用 MLX 格式（safetensors）的模型",
-        )
-    for shard in shards:
-        _check_length(shard, again)
-
-
 def load_base(name: str) -> Base:
     """Load a base model lazily: arrays are read from disk when first evaluated.
 
@@ -124,7 +88,9 @@ def load_base(name: str) -> Base:
         UserError: no such model, files missing or damaged, or an architecture that mlx-lm does not know.
     """
     path = resolve_base(name)
-    check_base_files(path)
+    folder = read_base(path)
+    if "model_type" not in folder.config:
+        raise UserError(f"基础模型的 config.json 里没有 model_type: {path}", "换用 MLX 格式的语言模型")
     try:
         model, config = load_model(path, lazy=True)
         wrapper = load_tokenizer(path)
@@ -148,22 +114,6 @@ def available_memory() -> int | None:
     except OSError:
         pass
     return None
-
-
-def _check_length(shard: Path, fix: str) -> None:
-    """A safetensors header says how long the file is; a download that stopped early is shorter."""
-    size = shard.stat().st_size
-    try:
-        with open(shard, "rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > size:
-                raise ValueError
-            header = json.loads(file.read(length))
-        end = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
-    except (struct.error, ValueError, KeyError, TypeError):
-        raise UserError(f"权重文件损坏或不完整: {shard}", fix) from None
-    if 8 + length + end > size:
-        raise UserError(f"权重文件不完整: {shard}（应为 {8 + length + end} 字节，只有 {size} 字节）", fix)
 
 
 def _to_float32(model: nn.Module) -> None:
