@@ -1,0 +1,226 @@
+"""Which characters of a medical text are of which kind: what the training weights and the evaluation both read.
+
+Guideline (also for annotating by hand; a span leaves out the punctuation around it, kinds may overlap):
+
+- term: medical nouns with the words that name their form (慢性胃炎, 左膝疼痛, 头颅CT, 氨氯地平片): diseases, symptoms, examinations,
+  indicators, pathogens, drugs and drug classes, treatments, anatomy in medical use. No departments, no everyday
+  food, no 检查/治疗/药物 alone.
+- number: a whole written quantity with comparator and unit, frequencies included.
+- diagnosis: disease names stated or considered, with grade; judgement phrases alone (考虑, 提示, 不能排除, 符合…诊断标准, 轻度升高,
+  超过正常范围, 在正常范围内). Not: a disease as a mere attribute (糖尿病患者, 预防中风).
+- treatment: a drug or remedy with the dosing words and amounts that follow it; dosing without a drug; lifestyle
+  measures whole, to the end of their clause; monitoring with its object (2周后复查血脂); seeing a doctor with the place
+  (到心内科就诊); calling 120.
+- empathy: the whole warm expression: reaction, interpretation, exploration, encouragement, good wishes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from precision_lora import knowledge, quantities, span_rules
+from precision_lora.lexicon import longest_match_pattern
+from precision_lora.numerals import fold
+
+KINDS = ("term", "number", "diagnosis", "treatment", "empathy")
+
+# Table category -> class letter in the shadow. Categories that are missing here are no terms by themselves.
+_CLASS_OF_CATEGORY = {
+    "disease": span_rules.DISEASE,
+    "symptom": span_rules.SYMPTOM,
+    "examination": span_rules.TEST,
+    "indicator": span_rules.TEST,
+    "treatment": span_rules.REMEDY,
+    "procedure": span_rules.REMEDY,
+    "drug_class": span_rules.REMEDY,
+    "department": span_rules.PLACE,
+}
+_UNMARKED_CATEGORIES = {"department", "lifestyle", "habit", "context"}
+# Dimensions whose measures are medical nouns; the names of amounts, durations and counts are everyday words.
+_MEDICAL_DIMENSIONS = frozenset(
+    "pressure frequency_per_minute fraction length body_mass_index dimensionless substance_concentration arbitrary_concentration "
+    "mass_concentration clearance ratio_mass count_per_field volume enzyme_activity count_concentration fraction_ppb score_sd score "
+    "sound_level flow frequency_per_hour temperature".split()
+)
+_EVERYDAY_MEASURE = re.compile("湿度|室温|室内|温度|减重|体重下降|个子|按压|保存|直径|大小")
+# Verbs as much as nouns: the rules read them together with what follows (热敷脖子).
+_UNSHADOWED = frozenset(("热敷", "冷敷", "冰敷", "湿敷"))
+# Units of what is taken rather than measured.
+_TAKEN = re.compile(r"(?:mg|g|μg|ug|ml|iu|u|单位|片|粒|袋|支|滴|喷|揿|丸|包|瓶|贴|枚|万单位|毫克|克|微克|毫升)(?:/(?:kg|次|日|d))*")
+_PRIVATE = re.compile(f"[{span_rules.CLASSES}]")
+_GAP = "[^，,。；;！!？?\n：:]{0,12}?"
+
+
+@dataclass(frozen=True, order=True)
+class Span:
+    """Characters ``start`` to ``end`` (exclusive) of the text are of ``kind``, one of ``KINDS``."""
+
+    start: int
+    end: int
+    kind: str
+
+
+@cache
+def _lexicon() -> tuple[re.Pattern[str], dict[str, str]]:
+    """The pattern of all known medical words and the class letter of each; "" for a term without class.
+
+    Words that are no terms (context, lifestyle) are kept out.
+    """
+    classes: dict[str, str] = {}
+    for measure in knowledge.quantities_table():
+        if measure.dimension in _MEDICAL_DIMENSIONS:
+            said = (name for name in measure.names if len(name) > 1 and not _EVERYDAY_MEASURE.search(name))
+            classes |= dict.fromkeys(map(fold, said), span_rules.TEST)
+    for term in knowledge.terms():
+        names = [fold(name) for name in (term.term, *term.aliases)]
+        if term.category not in _UNMARKED_CATEGORIES or term.category == "department":
+            letter = _CLASS_OF_CATEGORY.get(term.category, "")
+            classes |= {name: "" if name in _UNSHADOWED else letter for name in names}
+        else:
+            for name in names:
+                classes.pop(name, None)
+    for drug in knowledge.drugs():
+        classes |= dict.fromkeys(map(fold, (drug.name, *drug.aliases)), span_rules.DRUG)
+    return re.compile(longest_match_pattern(classes)), classes
+
+
+@cache
+def _phrases(kind: str) -> re.Pattern[str]:
+    """One pattern for all phrases of a kind; those with a gap come after the literal ones."""
+    if kind == "empathy":
+        written = [p.phrase for p in knowledge.empathy()]
+    else:
+        written = [p.phrase for p in knowledge.phrases() if p.kind == kind]
+    folded = [fold(phrase) for phrase in written]
+    literal = longest_match_pattern(phrase for phrase in folded if "…" not in phrase)
+    gapped = sorted((p for p in folded if "…" in p), key=len, reverse=True)
+    return re.compile("|".join([*(_GAP.join(map(re.escape, p.split("…"))) for p in gapped), literal]))
+
+
+_WITH_FORM = {
+    span_rules.DISEASE: (re.compile(span_rules.DISEASE_BEFORE + "$"), None),
+    span_rules.DRUG: (re.compile(span_rules.DRUG_BEFORE + "$"), re.compile(span_rules.DRUG_AFTER)),
+}
+
+
+def _is_latin(character: str) -> bool:
+    return character.isascii() and character.isalnum()
+
+
+def _entities(text: str) -> list[tuple[int, int, str]]:
+    """(start, end, class letter or "") of the medical words of folded ``text``, compounds and forms included."""
+    pattern, classes = _lexicon()
+    found: list[tuple[int, int, str]] = []
+    for match in pattern.finditer(text):
+        start, end = match.span()
+        if _is_latin(text[start]) and start and _is_latin(text[start - 1]):
+            continue
+        if _is_latin(text[end - 1]) and end < len(text) and _is_latin(text[end]):
+            continue
+        letter = classes[match[0]]
+        before, after = _WITH_FORM.get(letter, (None, None))
+        if before and (form := before.search(text, max(0, start - 12), start)):
+            start = form.start()
+        if after and (form := after.match(text, end)):
+            end = form.end()
+        found.append((start, end, letter))
+    for match in span_rules.COMPOUND.finditer(text):
+        name = match.lastgroup
+        letter = {"symptom": span_rules.SYMPTOM, "test": span_rules.TEST}.get(name or "", span_rules.DISEASE)
+        found.append((*match.span(), letter))
+    return found
+
+
+def _shadow(text: str, entities: Iterable[tuple[int, int, str]], numbers: list[quantities.Quantity]) -> str:
+    """``text`` with entities and numbers replaced by class letters; longer entities win, numbers over all."""
+    shadow = list(text)
+    for start, end, letter in sorted(entities, key=lambda e: e[1] - e[0]):
+        if letter:
+            shadow[start:end] = letter * (end - start)
+    for number in numbers:
+        if number.form == "frequency":
+            letter = span_rules.FREQUENCY
+        elif number.unit is not None and _TAKEN.fullmatch(fold(number.unit)):
+            letter = span_rules.AMOUNT
+        else:
+            letter = span_rules.NUMBER
+        shadow[number.start : number.end] = letter * (number.end - number.start)
+    return "".join(shadow)
+
+
+def _rule_spans(
+    pattern: re.Pattern[str], text: str, groups: tuple[str, ...]
+) -> Iterator[tuple[int, int]]:
+    for match in pattern.finditer(text):
+        group = next((g for g in groups if match[g] is not None), None)
+        yield match.span(group) if group else match.span()
+
+
+def _warm(text: str, shadow: str) -> Iterator[tuple[int, int]]:
+    """Empathy spans, each widened to the soft words around it in its clause."""
+    hits = [m.span() for m in span_rules.EMPATHY.finditer(text)] + [m.span() for m in _phrases("empathy").finditer(text)]
+    clause_ends = [m.end() for m in span_rules.CLAUSE_END.finditer(text)]
+    clause = 0
+    for start, end in sorted(hits):
+        while clause < len(clause_ends) and clause_ends[clause] <= start:
+            clause += 1
+        begin = clause_ends[clause - 1] if clause else 0
+        if 0 < start - begin <= 14 and (soft := span_rules.EMPATHY_LEFT.search(text, begin, start)) and soft.start() == begin:
+            start = begin
+        if tail := span_rules.EMPATHY_RIGHT.match(text, end):
+            end = tail.end()
+        yield start, end
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Overlapping spans joined, in order."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if joined and start < joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        elif start < end:
+            joined.append((start, end))
+    return joined
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    while start < end and text[start] in " ，,、。；;：:\n(（)）":
+        start += 1
+    while start < end and text[end - 1] in " ，,、。；;：:\n(（":
+        end -= 1
+    return start, end
+
+
+def find(text: str) -> list[Span]:
+    """The spans of ``text`` in order; within a kind they do not overlap, across kinds they may.
+
+    Offsets are those of ``text`` as it is. Linear in its length.
+    """
+    if not text:
+        return []
+    folded = _PRIVATE.sub(" ", fold(text))
+    numbers = quantities.find(text)
+    entities = _entities(folded)
+    shadow = _shadow(folded, entities, numbers)
+    warm = _merged(_trimmed(folded, *span) for span in _warm(folded, shadow))
+    by_kind: dict[str, list[tuple[int, int]]] = {
+        "term": [(s, e) for s, e, letter in entities if letter != span_rules.PLACE],
+        "number": [part for q in numbers for part in (q.parts or ((q.start, q.end),))],
+        "diagnosis": [
+            *_rule_spans(span_rules.DIAGNOSIS, shadow, span_rules.DIAGNOSIS_GROUPS),
+            *(m.span() for m in _phrases("diagnosis").finditer(folded)),
+        ],
+        "treatment": [
+            *_rule_spans(span_rules.TREATMENT, shadow, span_rules.TREATMENT_GROUPS),
+            *(m.span() for m in _phrases("treatment").finditer(folded)),
+        ],
+        "empathy": warm,
+    }
+    result = []
+    for kind, spans in by_kind.items():
+        for start, end in _merged(_trimmed(folded, *span) for span in spans):
+            result.append(Span(start, end, kind))
+    return sorted(result, key=lambda span: (span.start, -span.end, KINDS.index(span.kind)))
