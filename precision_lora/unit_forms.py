@@ -64,12 +64,16 @@ def unit_forms() -> UnitForms:
         dimension[unit] = kind
         for form in forms.split():
             by_form[fold(form)] = unit
-    for entry in knowledge.units():
-        dimension[entry.unit] = entry.dimension
-        for form in (entry.unit, *entry.forms):
-            if form not in _AMBIGUOUS:
-                for spelling in _spellings(form):
-                    by_form[spelling] = entry.unit
+    # In folded text G/L is g/L and mM is mm: the units' own names go before other forms.
+    entries = knowledge.units()
+    for entry in entries:
+        dimension.setdefault(entry.unit, entry.dimension)
+        for spelling in _spellings(entry.unit):
+            by_form.setdefault(spelling, entry.unit)
+    for entry in entries:
+        for form in set(entry.forms) - _AMBIGUOUS:
+            for spelling in _spellings(form):
+                by_form.setdefault(spelling, entry.unit)
     return UnitForms(by_form, dimension, max(map(len, by_form)))
 
 
