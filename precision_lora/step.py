@@ -7,7 +7,7 @@ accumulated and divided once, so how the step is cut changes nothing but the rou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -315,3 +315,37 @@ def make_validation(
         return {"loss": total / tokens if tokens else math.nan, **measured, "tokens": tokens}
 
     return validate
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Going on
+
+
+def restored(
+    adapter: Mapping[str, np.ndarray],
+    first: Mapping[str, np.ndarray],
+    second: Mapping[str, np.ndarray],
+    updates: int,
+) -> TrainState:
+    """The state that a checkpoint holds."""
+
+    def arrays(part: Mapping[str, np.ndarray]) -> Arrays:
+        return {name: mx.array(values) for name, values in sorted(part.items())}
+
+    return TrainState(arrays(adapter), arrays(first), arrays(second), updates)
+
+
+def share(state: TrainState, done: int, group: mx.distributed.Group) -> tuple[TrainState, int]:
+    """Rank 0's state and steps done, on every rank: only rank 0 reads checkpoints, others may run on other machines."""
+    if group.size() == 1:
+        return state, done
+    own = 1.0 if group.rank() == 0 else 0.0
+
+    def spread(arrays: Arrays) -> Arrays:
+        shared = {name: mx.distributed.all_sum(arrays[name] * own) for name in sorted(arrays)}
+        mx.eval(shared)
+        return shared
+
+    counts = mx.distributed.all_sum(mx.array([state.updates, done]) * int(own))
+    updates, steps = (int(n) for n in np.array(counts))
+    return TrainState(spread(state.parameters), spread(state.first), spread(state.second), updates), steps
