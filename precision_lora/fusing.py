@@ -247,7 +247,7 @@ def _merge(plan: FusePlan, staging: Path, progress: Progress) -> MergeResult:
     try:
         for site in plan.sites:
             form = plan.forms[site.weight.name]
-            for block in merging.blocks(site):
+            for block in merging.blocks(site, _unpack):
                 parts = encode(site, form, block)
                 for name, part in zip(stored_names(site), parts, strict=False):
                     write_rows(descriptors[targets[name].file.name], targets[name], block.first, part)
@@ -260,6 +260,13 @@ def _merge(plan: FusePlan, staging: Path, progress: Progress) -> MergeResult:
         for descriptor in descriptors.values():
             os.close(descriptor)
     return MergeResult(change_squares**0.5, rounding_squares**0.5)
+
+
+def _unpack(weight: np.ndarray, scales: np.ndarray, biases: np.ndarray | None, packing: Packing) -> np.ndarray:
+    # Only quantised bases need MLX; a plain one merges without it, and starts without loading it.
+    from precision_lora import packing as mlx_packing
+
+    return mlx_packing.unpack(weight, scales, biases, packing)
 
 
 def encode(site: Site, form: Form, block: merging.Block) -> list[np.ndarray]:
@@ -282,12 +289,10 @@ def decode(parts: list[np.ndarray], form: Form) -> np.ndarray:
     """What ``encode`` stored, in float32."""
     if form.packing is None:
         return to_float32(parts[0], form.dtype)
-    from precision_lora import packing as mlx_packing
-
     if form.packing.mode != "affine":
-        return mlx_packing.unpack(parts[0], parts[1], None, form.packing)
+        return _unpack(parts[0], parts[1], None, form.packing)
     scales, biases = (to_float32(part, form.dtype) for part in parts[1:])
-    return mlx_packing.unpack(parts[0], scales, biases, form.packing)
+    return _unpack(parts[0], scales, biases, form.packing)
 
 
 def _new_index(plan: FusePlan) -> dict[str, Any]:

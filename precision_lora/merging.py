@@ -6,7 +6,7 @@ A change is ``left @ right`` in the orientation of the stored tensor, so that an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,10 @@ class Packing:
         """The per-layer entry for ``quantization`` in config.json."""
         entry: dict[str, Any] = {"group_size": self.group_size, "bits": self.bits}
         return entry if self.mode == "affine" else {**entry, "mode": self.mode}
+
+
+# Dequantises rows: weight, scales, biases (None where the mode has none) and how they are packed → float32.
+Unpack = Callable[[np.ndarray, np.ndarray, np.ndarray | None, Packing], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -263,7 +267,7 @@ def _factors(site: Site, update: Update, expert: int) -> tuple[np.ndarray, np.nd
     return (scale * a.T, b.T) if update.transposed else (scale * b, a)
 
 
-def blocks(site: Site) -> Iterator[Block]:
+def blocks(site: Site, unpack: Unpack) -> Iterator[Block]:
     """The merged values of a site in float32, in order of rows; the base's own ones where it has no update.
 
     Raises: UserError where base or adapter hold values that are not finite.
@@ -274,7 +278,7 @@ def blocks(site: Site) -> Iterator[Block]:
         for begin in range(0, site.rows_per_expert, step):
             count = min(step, site.rows_per_expert - begin)
             first = expert * site.rows_per_expert + begin
-            exact = read_values(site, first, count)
+            exact = read_values(site, first, count, unpack)
             change = np.zeros_like(exact)
             for column, left, right in factors:
                 change[:, column : column + right.shape[1]] += left[begin : begin + count] @ right
@@ -286,17 +290,16 @@ def blocks(site: Site) -> Iterator[Block]:
             yield Block(first, exact, change if factors else None)
 
 
-def read_values(site: Site, first: int, count: int) -> np.ndarray:
+def read_values(site: Site, first: int, count: int, unpack: Unpack) -> np.ndarray:
     """Rows of the base's weight in float32, dequantised in float32 where it is quantised: shape (count, width)."""
     if site.packing is None:
         return read_float32(site.weight, first, count)
-    # Only quantised bases need MLX; a plain one merges without it, and starts without loading it.
-    from precision_lora import packing as mlx_packing
-
     assert site.scales is not None
-    biases = None if site.biases is None else read_float32(site.biases, first, count)
-    scales = read_rows(site.scales, first, count) if site.biases is None else read_float32(site.scales, first, count)
-    return mlx_packing.unpack(read_rows(site.weight, first, count), scales, biases, site.packing)
+    weight = read_rows(site.weight, first, count)
+    if site.biases is None:
+        return unpack(weight, read_rows(site.scales, first, count), None, site.packing)
+    scales, biases = read_float32(site.scales, first, count), read_float32(site.biases, first, count)
+    return unpack(weight, scales, biases, site.packing)
 
 
 def count_parameters(sites: tuple[Site, ...]) -> int:
