@@ -42,6 +42,7 @@ _HIDING = (
 _SENTENCE_END = re.compile(r"[。！？!?；;\n]")
 _CLAUSE_END = re.compile(r"[。！？!?；;\n，,]")
 _PRONOUN = re.compile(r"这个值|这个数|该值|此值|这一数值|这数值|它|这个水平|这个指标|该指标|这项指标|这个结果|您的数值|你的数值|正常值|参考值|参考范围|正常范围")
+_JOINING_NORMAL = re.compile(r"[ :是为在约达到高低有的了值数正常范围参考应该一般（(\"“]{0,10}$")
 _JOINING = re.compile(r"[ :是为在约达到高低有的了值数（(\"“]{0,6}$")
 _AFTER = re.compile(r" ?的? ?(?:平均)?")
 _DOSE_DIMENSIONS = frozenset(["mass", "volume", "dose_unit", "activity", "mass_per_weight"])
@@ -72,13 +73,16 @@ def _table() -> tuple[re.Pattern[str], dict[str, tuple[str, str]], dict[str, kno
     return re.compile(longest_match_pattern(words)), words, measures
 
 
-def name_pattern() -> re.Pattern[str]:
-    """The pattern of all names in folded text."""
-    return _table()[0]
+@cache
+def _short_names() -> frozenset[str]:
+    return frozenset(n for m in knowledge.quantities_table() for n in m.names if len(n) <= 2)
 
 
-def find_names(folded: str) -> list[Name]:
-    """All names in folded text, longest first at each place."""
+def find_names(folded: str, original: str) -> list[Name]:
+    """All names in the text (given folded and as written), the longest at each place.
+
+    Latin names of one or two letters count only as the table writes them: Mg is magnesium, mg is not.
+    """
     pattern, words, _ = _table()
     names = []
     for match in pattern.finditer(folded):
@@ -87,6 +91,8 @@ def find_names(folded: str) -> list[Name]:
         if word[0].isascii() and word[0].isalpha() and start and folded[start - 1].isascii() and folded[start - 1].isalpha():
             continue
         if word[-1].isascii() and word[-1].isalpha() and end < len(folded) and folded[end].isascii() and folded[end].isalpha():
+            continue
+        if len(word) <= 2 and word.isascii() and original[start:end] not in _short_names():
             continue
         kind, name = words[word]
         names.append(Name(start, end, kind, name, any(c.isdigit() or c in "一二两三四五六七八九十百千万" for c in word)))
@@ -98,7 +104,7 @@ def name_just_before(folded: str, start: int) -> bool:
     tail = folded[max(0, start - 12) : start]
     joining = _JOINING.search(tail)
     tail = tail[: joining.start()] if joining else tail
-    names = find_names(tail)
+    names = find_names(tail, tail)
     return bool(names) and names[-1].end == len(tail) and names[-1].kind == "measure"
 
 
@@ -122,8 +128,23 @@ def fits(unit: str | None, low: float | None, high: float | None, name: Name) ->
     return bool(kind) and kind == dimension(amount) and not is_analyte_unit(unit)
 
 
-def assign(folded: str, quantities: Sequence[Quantity], names: Sequence[Name]) -> list[Quantity]:
-    """``quantities`` with ``measures`` filled in; bare integers that measure nothing are dropped."""
+def _outside(names: Sequence[Name], quantities: Sequence[Quantity]) -> list[Name]:
+    """The names that are no part of a quantity, such as the Mg of 5Mg."""
+    kept: list[Name] = []
+    index = 0
+    for name in names:
+        while index < len(quantities) and quantities[index].end <= name.start:
+            index += 1
+        if index == len(quantities) or quantities[index].start >= name.end or quantities[index].parts:
+            kept.append(name)
+    return kept
+
+
+def assign(
+    folded: str, quantities: Sequence[Quantity], names: Sequence[Name], keep_bare: bool = False
+) -> list[Quantity]:
+    """``quantities`` with ``measures`` filled in; bare integers that measure nothing are dropped unless ``keep_bare``."""
+    names = _outside(names, quantities)
     starts = [n.start for n in names]
     ends = [n.end for n in names]
     result: list[Quantity] = []
@@ -135,7 +156,7 @@ def assign(folded: str, quantities: Sequence[Quantity], names: Sequence[Name]) -
         if measured is None:
             measured = _resolve(folded, quantity, names, starts, ends, last, last_end)
         quantity = replace(quantity, measures=measured)
-        if _is_bare(quantity) and measured is None:
+        if measured is None and not keep_bare and is_bare(quantity):
             continue
         if measured is not None and quantity.form != "frequency":
             last, last_end = measured, quantity.end
@@ -143,10 +164,12 @@ def assign(folded: str, quantities: Sequence[Quantity], names: Sequence[Name]) -
     return result
 
 
-def _is_bare(quantity: Quantity) -> bool:
+def is_bare(quantity: Quantity) -> bool:
+    """Whether the quantity is a lone integer without a unit, which may as well be a counting word's."""
     return (
         quantity.form == "value"
         and quantity.unit is None
+        and "." not in quantity.text
         and quantity.comparator in (None, "~", "<", "<=", ">", ">=")
         and float(quantity.low if quantity.low is not None else quantity.high or 0).is_integer()
     )
@@ -184,7 +207,7 @@ def _resolve(
     for name in near:
         if fits(unit, low, high, name):
             return _single(name.id, quantity)
-    if near and is_analyte_unit(unit) and near[0].kind == "measure" and _JOINING.fullmatch(folded, near[0].end, quantity.start):
+    if near and is_analyte_unit(unit) and near[0].kind == "measure" and _JOINING_NORMAL.fullmatch(folded, near[0].end, quantity.start):
         return near[0].id  # 空腹血糖7.2mmHg: a wrong unit, still a glucose
     after = _AFTER.match(folded, quantity.end)
     if after and after.end() > quantity.end:

@@ -146,15 +146,16 @@ _BLOCKED_CHINESE = frozenset(
 _DAY_NAMES = frozenset("天日周年月")
 
 
-def find(text: str) -> list[Quantity]:
+def find(text: str, keep_bare: bool = False) -> list[Quantity]:
     """All quantities of ``text``, in order and without overlaps; the longest written form wins.
 
     Dates, clock times, phone numbers (120, 12356), ordinals, list numbers, counting words (3个问题, 一种) and numbers
     inside names (2型糖尿病, 维生素B12, 餐后2小时血糖) are none. 高压140低压90 is one pair with ``parts``; 收缩压≥140和(或)舒张压≥90
-    are two values that measure ``systolic`` and ``diastolic``.
+    are two values that measure ``systolic`` and ``diastolic``. Integers that neither carry a unit nor measure anything are
+    dropped unless ``keep_bare``.
     """
     folded = fold(text)
-    names = _measures.find_names(folded)
+    names = _measures.find_names(folded, text)
     found: list[Quantity] = []
     position, name_index = 0, 0
     while match := _ATOM.search(folded, position):
@@ -168,7 +169,7 @@ def find(text: str) -> list[Quantity]:
         quantity, position = _read(folded, text, match, after_name)
         if quantity is not None:
             found.append(quantity)
-    return _measures.assign(folded, found, names)
+    return _measures.assign(folded, found, names, keep_bare)
 
 
 def _read(s: str, original: str, match: re.Match[str], after_name: bool) -> tuple[Quantity | None, int]:
