@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import os
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from .labels import INDICATOR_NAMES, INDICATOR_ORDER
+from .phases import phases_for
 
 # Fonts with Chinese glyphs on macOS, Linux and Windows, the best first.
 CHINESE_FONTS = (
@@ -91,3 +94,98 @@ def plot_scores(report: Mapping[str, Any], path: Path) -> None:
     axes.set_xlabel("得分 (横线为95%区间)" if chinese else "score (lines: 95 % interval)")
     figure.legend(loc="outside upper center", frameon=False, ncols=len(systems))
     figure.savefig(path)
+
+
+PHASE_COLOURS = ("#e4eef7", "#eef6e4", "#faf0e0")
+KIND_COLOURS = {
+    "term": "#2b6cb0",
+    "number": "#0b8a83",
+    "diagnosis": "#8a4fb0",
+    "treatment": "#5b8c1a",
+    "empathy": "#d98200",
+    "other": "#8a8f94",
+}
+KIND_NAMES = {
+    "term": "术语",
+    "number": "数值",
+    "diagnosis": "诊断",
+    "treatment": "治疗",
+    "empathy": "人情味",
+    "other": "其他",
+}
+
+
+def smooth(values: Sequence[float], window: int) -> list[float]:
+    """Trailing mean over at most ``window`` values; the first ones average what there is."""
+    result, total = [], 0.0
+    for index, value in enumerate(values):
+        total += value - (values[index - window] if index >= window else 0.0)
+        result.append(total / min(index + 1, window))
+    return result
+
+
+def plot_training(history: Sequence[Mapping[str, Any]], steps: int, path: Path) -> None:
+    """Write ``training_curves.png`` from the steps so far: loss, per-kind validation, learning rate, phase bands.
+
+    ``history`` in the form of metrics_history.json; ``steps`` is the length of the whole run. The file is replaced
+    whole, so that a viewer never sees half a picture.
+    """
+    chinese = chinese_font() is not None
+    figure = new_figure(9.0, 7.2)
+    loss_axes, kind_axes, rate_axes = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1))
+    at = [entry["step"] for entry in history]
+    # A step that was skipped because its loss was not finite leaves a gap rather than a spike.
+    finite = [entry for entry in history if entry["loss"] is not None and math.isfinite(entry["loss"])]
+    losses = [entry["loss"] for entry in finite]
+    finite_at = [entry["step"] for entry in finite]
+    loss_axes.plot(finite_at, losses, color="#b8c4cc", linewidth=0.7, label="训练损失" if chinese else "training loss")
+    smoothed = smooth(losses, max(1, len(losses) // 40))
+    loss_axes.plot(finite_at, smoothed, color="#23536e", linewidth=1.8, label="平滑" if chinese else "smoothed")
+    validated = [entry for entry in history if entry.get("valid")]
+    valid_at = [entry["step"] for entry in validated]
+    valid_loss = [entry["valid"]["loss"] for entry in validated]
+    loss_axes.plot(
+        valid_at, valid_loss, "o-", color="#c2410c", markersize=4, label="验证损失" if chinese else "validation"
+    )
+    if smoothed:
+        # The first steps may be far above the rest; the picture shows where the run is, not where it began.
+        top = max([*valid_loss, sorted(losses)[int(0.99 * (len(losses) - 1))]])
+        bottom = min([*valid_loss, *smoothed])
+        loss_axes.set_ylim(bottom - 0.1 * (top - bottom + 1e-6), top + 0.1 * (top - bottom + 1e-6))
+    for kind, colour in KIND_COLOURS.items():
+        points = [(entry["step"], entry["valid"].get(kind)) for entry in validated]
+        points = [(step, value) for step, value in points if value is not None]
+        if points:
+            kind_axes.plot(
+                *zip(*points, strict=True),
+                "o-",
+                color=colour,
+                markersize=3.5,
+                linewidth=1.6,
+                label=KIND_NAMES[kind] if chinese else kind,
+            )
+    rate_axes.plot(at, [entry["lr"] for entry in history], color="#6b7280", linewidth=1.4)
+    loss_axes.set_ylabel("损失" if chinese else "loss")
+    kind_axes.set_ylabel("验证: 各类负对数似然" if chinese else "validation NLL by kind")
+    rate_axes.set_ylabel("学习率" if chinese else "learning rate")
+    rate_axes.set_xlabel("步" if chinese else "optimizer step")
+    rate_axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    for axes in (loss_axes, kind_axes, rate_axes):
+        axes.grid(axis="y", color="#e3e3e3", linewidth=0.6)
+        axes.set_axisbelow(True)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        for phase, colour in zip(phases_for(steps), PHASE_COLOURS, strict=True):
+            axes.axvspan(phase.start, phase.end, color=colour, linewidth=0, zorder=0)
+    for phase in phases_for(steps):
+        label = f"Phase {phase.index} {phase.name}" if chinese else f"Phase {phase.index}"
+        loss_axes.text(
+            (phase.start + phase.end) / 2, 1.02, label, transform=loss_axes.get_xaxis_transform(), ha="center"
+        )
+    rate_axes.set_xlim(0, steps)
+    for axes in (loss_axes, kind_axes):
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="upper right", ncols=3, fontsize=8, framealpha=0.9, edgecolor="none")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    figure.savefig(temporary, format="png")
+    temporary.replace(path)
