@@ -38,6 +38,7 @@ _CLASS_OF_CATEGORY = {
     "drug_class": span_rules.REMEDY,
     "department": span_rules.PLACE,
 }
+_MASK = "-"
 _UNMARKED_CATEGORIES = {"department", "lifestyle", "habit", "context"}
 # Dimensions whose measures are medical nouns; the names of amounts, durations and counts are everyday words.
 _MEDICAL_DIMENSIONS = frozenset(
@@ -50,7 +51,7 @@ _EVERYDAY_MEASURE = re.compile("湿度|室温|室内|温度|减重|体重下降|
 _UNSHADOWED = frozenset(("热敷", "冷敷", "冰敷", "湿敷"))
 # Units of what is taken rather than measured.
 _TAKEN = re.compile(r"(?:mg|g|μg|ug|ml|iu|u|单位|片|粒|袋|支|滴|喷|揿|丸|包|瓶|贴|枚|万单位|毫克|克|微克|毫升)(?:/(?:kg|次|日|d))*")
-_PRIVATE = re.compile(f"[{span_rules.CLASSES}]")
+_ENTITY = re.compile(f"[{span_rules.CLASSES}]")
 _GAP = "[^，,。；;！!？?\n：:]{0,12}?"
 
 
@@ -67,7 +68,7 @@ class Span:
 def _lexicon() -> tuple[re.Pattern[str], dict[str, str]]:
     """The pattern of all known medical words and the class letter of each; "" for a term without class.
 
-    Words that are no terms (context, lifestyle) are kept out.
+    Words that are no terms (context, lifestyle) are there too, as ``_MASK``: 多饮水 hides 多饮.
     """
     classes: dict[str, str] = {}
     for measure in knowledge.quantities_table():
@@ -80,8 +81,7 @@ def _lexicon() -> tuple[re.Pattern[str], dict[str, str]]:
             letter = _CLASS_OF_CATEGORY.get(term.category, "")
             classes |= {name: "" if name in _UNSHADOWED else letter for name in names}
         else:
-            for name in names:
-                classes.pop(name, None)
+            classes |= dict.fromkeys(names, _MASK)
     for drug in knowledge.drugs():
         classes |= dict.fromkeys(map(fold, (drug.name, *drug.aliases)), span_rules.DRUG)
     return re.compile(longest_match_pattern(classes)), classes
@@ -101,6 +101,7 @@ def _phrases(kind: str) -> re.Pattern[str]:
 
 
 _WITH_FORM = {
+    span_rules.SYMPTOM: (re.compile(span_rules.DISEASE_BEFORE + "$"), None),
     span_rules.DISEASE: (re.compile(span_rules.DISEASE_BEFORE + "$"), None),
     span_rules.DRUG: (re.compile(span_rules.DRUG_BEFORE + "$"), re.compile(span_rules.DRUG_AFTER)),
 }
@@ -112,8 +113,12 @@ def _is_latin(character: str) -> bool:
 
 def _entities(text: str) -> list[tuple[int, int, str]]:
     """(start, end, class letter or "") of the medical words of folded ``text``, compounds and forms included."""
-    pattern, classes = _lexicon()
     found: list[tuple[int, int, str]] = []
+    for match in span_rules.COMPOUND.finditer(text):
+        name = match.lastgroup
+        letter = {"symptom": span_rules.SYMPTOM, "test": span_rules.TEST}.get(name or "", span_rules.DISEASE)
+        found.append((*match.span(), letter))
+    pattern, classes = _lexicon()
     for match in pattern.finditer(text):
         start, end = match.span()
         if _is_latin(text[start]) and start and _is_latin(text[start - 1]):
@@ -121,16 +126,14 @@ def _entities(text: str) -> list[tuple[int, int, str]]:
         if _is_latin(text[end - 1]) and end < len(text) and _is_latin(text[end]):
             continue
         letter = classes[match[0]]
+        if letter == _MASK:
+            continue
         before, after = _WITH_FORM.get(letter, (None, None))
         if before and (form := before.search(text, max(0, start - 12), start)):
             start = form.start()
         if after and (form := after.match(text, end)):
             end = form.end()
         found.append((start, end, letter))
-    for match in span_rules.COMPOUND.finditer(text):
-        name = match.lastgroup
-        letter = {"symptom": span_rules.SYMPTOM, "test": span_rules.TEST}.get(name or "", span_rules.DISEASE)
-        found.append((*match.span(), letter))
     return found
 
 
@@ -147,6 +150,8 @@ def _shadow(text: str, entities: Iterable[tuple[int, int, str]], numbers: list[q
             letter = span_rules.AMOUNT
         else:
             letter = span_rules.NUMBER
+        if letter == span_rules.AMOUNT and number.start and shadow[number.start - 1] == span_rules.TEST:
+            letter = span_rules.NUMBER  # 尿蛋白定量3.8g is measured, not taken
         shadow[number.start : number.end] = letter * (number.end - number.start)
     return "".join(shadow)
 
@@ -159,7 +164,7 @@ def _rule_spans(
         yield match.span(group) if group else match.span()
 
 
-def _warm(text: str, shadow: str) -> Iterator[tuple[int, int]]:
+def _warm(text: str) -> Iterator[tuple[int, int]]:
     """Empathy spans, each widened to the soft words around it in its clause."""
     hits = [m.span() for m in span_rules.EMPATHY.finditer(text)] + [m.span() for m in _phrases("empathy").finditer(text)]
     clause_ends = [m.end() for m in span_rules.CLAUSE_END.finditer(text)]
@@ -173,6 +178,17 @@ def _warm(text: str, shadow: str) -> Iterator[tuple[int, int]]:
         if tail := span_rules.EMPATHY_RIGHT.match(text, end):
             end = tail.end()
         yield start, end
+
+
+def _clauses(text: str) -> Iterator[tuple[int, int, str]]:
+    """(start, end, what ends it) of every clause."""
+    start = 0
+    for match in span_rules.CLAUSE_END.finditer(text):
+        if match.start() > start:
+            yield start, match.start(), match[0]
+        start = match.end()
+    if start < len(text):
+        yield start, len(text), ""
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -201,11 +217,22 @@ def find(text: str) -> list[Span]:
     """
     if not text:
         return []
-    folded = _PRIVATE.sub(" ", fold(text))
+    folded = _ENTITY.sub(" ", fold(text))
     numbers = quantities.find(text)
     entities = _entities(folded)
     shadow = _shadow(folded, entities, numbers)
-    warm = _merged(_trimmed(folded, *span) for span in _warm(folded, shadow))
+    warm_spans = list(_warm(folded))
+    advice_spans = []
+    for start, end, mark in _clauses(shadow):
+        clause = shadow[start:end]
+        medical = _ENTITY.search(clause)
+        if not medical and end - start <= 40 and (hit := span_rules.WARM_CLAUSE.search(clause)):
+            if hit.end() < len(clause) or mark in "？?" or hit[0][0] not in "不活撑说聊陪身心":
+                warm_spans.append((start, end))
+        elif (hit := span_rules.ADVICE_CLAUSE.search(clause)) and not span_rules.NO_ADVICE.search(clause):
+            advice_spans.append((start if hit.start() <= 14 else start + hit.start(), end))
+    warm = _merged(_trimmed(folded, *span) for span in warm_spans)
+    advice_spans = [(s, e) for s, e in advice_spans if not any(s < we and ws < e for ws, we in warm)]
     by_kind: dict[str, list[tuple[int, int]]] = {
         "term": [(s, e) for s, e, letter in entities if letter != span_rules.PLACE],
         "number": [part for q in numbers for part in (q.parts or ((q.start, q.end),))],
@@ -216,6 +243,7 @@ def find(text: str) -> list[Span]:
         "treatment": [
             *_rule_spans(span_rules.TREATMENT, shadow, span_rules.TREATMENT_GROUPS),
             *(m.span() for m in _phrases("treatment").finditer(folded)),
+            *advice_spans,
         ],
         "empathy": warm,
     }
