@@ -1,0 +1,1 @@
+"""What each of the five scores looks at; every indicator turns a consultation into findings."""

@@ -1,0 +1,332 @@
+"""An answer read once for all indicators: clauses and their worth, terms, quantities, what the question is about.
+
+Only clauses that say something count. A clause that repeats the question, repeats an earlier clause, lists words,
+strings numbers together or is no Chinese sentence earns nothing anywhere: that is what makes pasted text worthless.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+from precision_lora import knowledge, quantities
+from precision_lora.indicators import topics
+from precision_lora.lexicon import longest_match_pattern
+from precision_lora.numerals import fold
+from precision_lora.quantities import Quantity
+
+# Beyond this an answer is not read: nobody reads on, and a scorer must not hang on 100 kB.
+MAX_CHARACTERS = 12_000
+
+_BOUNDARY = re.compile(r"[。！？!?；;，,\n：:]")
+_SENTENCE_END = re.compile(r"[。！？!?；;\n]")
+_LETTER = re.compile(r"[\u4e00-\u9fffa-z0-9]")
+_HAN = re.compile(r"[\u4e00-\u9fff]")
+# The small words that turn nouns into statements.
+_GLUE = frozenset(
+    "的了是在有和就不也很都要会可以如果能到把被让给再先后前上下每吃做查测看用说为对从及过得着没别您你我他她它这那个些请并因所但还"
+    "又才只需应该当或与则由向跟比更最太已经将于其之至若即使曾吗呢吧啊像叫打去来走喝睡停换减加控属考虑警惕排除提示建议控制多少高低伴加含合指叫以致使需见"
+)  # fmt: skip
+_BAD_START = re.compile(r"^[的了吗呢吧着过们]")
+_BAD_END = re.compile(r"(?:[和与或把被从向及把每很]|如果|因为|虽然|而且|但是|建议您?|需要|并且|以及|应该|可能|不要|已经)$")
+_BAD_INSIDE = re.compile(r"的的|了了的|的了|和的|是是|在的|的吗|着的了|把的|很的|不的|不是不不|也的|就的|会的的|要的要|与的|或的|您的您|和和|了的了|吗的|呢的|都的都|的和了")
+_COMMON = (
+    "可以 建议 如果 需要 因为 所以 但是 这个 您的 一个 没有 不要 不能 可能 应该 出现 考虑 就是 还是 一般 比较 已经 自己 时候 什么 怎么 我们 "
+    "每天 每周 复查 检查 医院 医生 及时 马上 立即 情况 属于 超过 高于 低于 正常 范围 偏高 注意 避免 控制 方案 治疗 担心 不用 不会 不是 也要 也不 "
+    "的话 了解 以上 以下 之后 之前 一次 两次 起来 出来 下来 容易 引起 导致 说明 提示 排除 明确 确认 确诊 诊断 就诊 就医 复诊 的人 的药 不好 "
+    "都会 都是 还有 或者 以及 如何 这样 那种 一定 真的 很多 最好 先做 再查 再看 之间 左右 至少 不超 不到 多数 常见 的是 是否 好了 的情 一下 一直 "
+    "看看 吃药 用药 停药 医嘱 症状 疾病 问题 结果 指标 标准 之一 主要 预防 危险 身体 休息 睡前 饭后 早上 晚上 小时 分钟 一起 慢慢 理解 心里 难受 "
+    "担心 紧张 害怕 正常 反应 不同 同时 目前 现在 继续 坚持 开始 减少 增加 具体 作用 影响 感觉 疼痛 不适 方面 生活 运动 饮食 清淡 多喝 少吃 "
+    "没事 不了 没关 不高 不低 不行 还行 的确 算高 去看 先别 别急 拖 打120 尽快"
+).split()  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Clause:
+    """A stretch between commas; ``sentence`` numbers the sentence that it belongs to. ``worth``: "prose", or why
+    it earns nothing: "echo", "repeat", "list", "numbers", "broken"."""
+
+    start: int
+    end: int
+    text: str
+    sentence: int
+    worth: str
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A medical term in the answer, by its entry."""
+
+    start: int
+    end: int
+    term: knowledge.Term
+    written: str
+
+
+@dataclass(frozen=True)
+class Consultation:
+    """Question and answer, read. ``q``/``a`` are folded, one character for one. ``genuine`` is false for what is no
+    answer at all, ``reason`` then says why in Chinese."""
+
+    question: str
+    answer: str
+    q: str
+    a: str
+    clauses: tuple[Clause, ...]
+    mentions: tuple[Mention, ...]
+    asked_terms: frozenset[str]
+    quantities: tuple[Quantity, ...]
+    asked: tuple[Quantity, ...]
+    about: frozenset[str]
+    around: frozenset[str]
+    genuine: bool
+    reason: str
+
+    def clause_at(self, position: int) -> Clause:
+        """The clause that holds a character."""
+        starts = _starts(self.clauses)
+        return self.clauses[max(0, bisect_right(starts, position) - 1)]
+
+    def counts(self, position: int) -> bool:
+        """Whether what stands at a character may earn points."""
+        return bool(self.clauses) and self.clause_at(position).worth == "prose"
+
+    def sentence_span(self, position: int) -> tuple[int, int]:
+        """(start, end) of the sentence around a character."""
+        first = last = self.clause_at(position)
+        for clause in self.clauses:
+            if clause.sentence == first.sentence:
+                first = clause if clause.start < first.start else first
+                last = clause if clause.end > last.end else last
+        return first.start, last.end
+
+
+@lru_cache(maxsize=64)
+def _starts(clauses: tuple[Clause, ...]) -> list[int]:
+    return [c.start for c in clauses]
+
+
+@cache
+def term_table() -> tuple[re.Pattern[str], dict[str, knowledge.Term]]:
+    """Pattern of all terms and aliases in folded text, and the entry of each."""
+    words: dict[str, knowledge.Term] = {}
+    for entry in knowledge.terms():
+        words[fold(entry.term)] = entry
+    for entry in knowledge.terms():
+        for alias in entry.aliases:
+            words.setdefault(fold(alias), entry)
+    for drug in knowledge.drugs():
+        entry = knowledge.Term(drug.name, "high", "drug", drug.aliases, drug.source)
+        for name in (drug.name, *drug.aliases):
+            words.setdefault(fold(name), entry)
+    return re.compile(longest_match_pattern(words)), words
+
+
+@cache
+def _comfort_pattern() -> re.Pattern[str]:
+    literal = [fold(p.phrase) for p in knowledge.empathy() if "…" not in p.phrase]
+    return re.compile(longest_match_pattern(literal))
+
+
+def find_terms(folded: str) -> list[Mention]:
+    """Terms of the table in folded text, the longest at each place."""
+    pattern, words = term_table()
+    found = []
+    for match in pattern.finditer(folded):
+        start, end = match.span()
+        word = match[0]
+        if word[0].isascii() and word[0].isalpha() and start and folded[start - 1].isascii() and folded[start - 1].isalpha():
+            continue
+        if word[-1].isascii() and word[-1].isalpha() and end < len(folded) and folded[end].isascii() and folded[end].isalpha():
+            continue
+        found.append(Mention(start, end, words[word], word))
+    return found
+
+
+def bigrams(text: str) -> set[str]:
+    """Pairs of neighbouring letters, speaker and listener made the same."""
+    letters = "".join(_LETTER.findall(text.replace("您", "你").replace("我", "你")))
+    return {letters[i : i + 2] for i in range(len(letters) - 1)}
+
+
+def _letters(text: str) -> int:
+    return len(_LETTER.findall(text))
+
+
+def _cover(text: str, patterns: tuple[re.Pattern[str], ...]) -> float:
+    """Share of the letters that lie in matches of any of the patterns."""
+    marked = bytearray(len(text))
+    for pattern in patterns:
+        for match in pattern.finditer(text):
+            marked[match.start() : match.end()] = b"\1" * (match.end() - match.start())
+    total = covered = 0
+    for character, mark in zip(text, marked, strict=True):
+        if _LETTER.match(character):
+            total += 1
+            covered += mark
+    return covered / total if total else 0.0
+
+
+def _glue_share(text: str) -> float:
+    han = _HAN.findall(text)
+    return sum(c in _GLUE for c in han) / len(han) if han else 0.0
+
+
+def _self_repeating(text: str) -> bool:
+    letters = "".join(_LETTER.findall(text))
+    if len(letters) < 10:
+        return False
+    pairs = [letters[i : i + 2] for i in range(len(letters) - 1)]
+    return len(set(pairs)) / len(pairs) < 0.55
+
+
+_DIGITS_AND_UNITS = re.compile(
+    r"[\d.\-/~±×^%≥≤<>=+()（）℃°]|mmol|mmhg|mg|dl|kg|ml|μmol|umol|iu|[lgdmh]|毫摩尔?|毫克|毫升|毫米汞柱|[克升天周月次片年岁]"
+)
+
+
+def _worth(text: str, question_bigrams: set[str], seen: set[str]) -> str:
+    stripped = "".join(_LETTER.findall(text))
+    if not stripped:
+        return "broken"
+    if stripped in seen:
+        return "repeat"
+    if _self_repeating(text):
+        return "repeat"
+    own = bigrams(text)
+    if len(stripped) >= 7 and question_bigrams and len(own & question_bigrams) / len(own) >= 0.8:
+        return "echo"
+    if len(stripped) >= 4 and not _HAN.search(_DIGITS_AND_UNITS.sub("", text)):
+        return "numbers" if re.search(r"\d", text) else "broken"
+    pattern, _ = term_table()
+    if "、" in text or " " in text.strip():
+        items = [i for i in re.split(r"[、\s]+", text) if i]
+        if len(items) >= 5 and _cover(text, (pattern,)) >= 0.62 and _glue_share(text) < 0.12:
+            return "list"
+    elif len(stripped) >= 8 and _cover(text, (pattern,)) >= 0.9 and _glue_share(text) < 0.05:
+        return "list"
+    if len(stripped) >= 5 and (_BAD_START.search(text) or _BAD_END.search(text) or _BAD_INSIDE.search(text)):
+        return "broken"
+    return "prose"
+
+
+def _clauses(a: str, question_bigrams: set[str]) -> tuple[Clause, ...]:
+    found: list[Clause] = []
+    seen: set[str] = set()
+    start = sentence = 0
+    ends = [m.start() for m in _BOUNDARY.finditer(a)] + [len(a)]
+    for end in ends:
+        raw = a[start:end]
+        text = raw.strip()
+        if text:
+            begin = start + len(raw) - len(raw.lstrip())
+            worth = _worth(text, question_bigrams, seen)
+            found.append(Clause(begin, begin + len(text), text, sentence, worth))
+            stripped = "".join(_LETTER.findall(text))
+            if len(stripped) >= 4:
+                seen.add(stripped)
+        if end < len(a) and _SENTENCE_END.match(a[end]):
+            sentence += 1
+        start = end + 1
+    return _mark_lists(found)
+
+
+def _mark_lists(clauses: list[Clause]) -> tuple[Clause, ...]:
+    """Runs of four or more clauses that are hardly more than a term each are a list, too."""
+    pattern, _ = term_table()
+    bare = [
+        c.worth == "prose" and _letters(c.text) <= 9 and _cover(c.text, (pattern,)) >= 0.75 and _glue_share(c.text) <= 0.34
+        for c in clauses
+    ]
+    out = list(clauses)
+    i = 0
+    while i < len(clauses):
+        j = i
+        while j < len(clauses) and bare[j]:
+            j += 1
+        if j - i >= 4:
+            for k in range(i, j):
+                c = clauses[k]
+                out[k] = Clause(c.start, c.end, c.text, c.sentence, "list")
+        i = max(j, i + 1)
+    return tuple(out)
+
+
+def _judge(a: str, clauses: tuple[Clause, ...], question_bigrams: set[str]) -> tuple[bool, str]:
+    """(is this an answer at all, why not)."""
+    letters = _letters(a)
+    if letters == 0:
+        return False, "回答为空"
+    han = len(_HAN.findall(a))
+    if han < 2 or han / letters < 0.25:
+        return False, "没有中文内容" if han < 2 or not re.search(r"\d", a) else "只有数字，没有说明"
+    prose = [c for c in clauses if c.worth == "prose"]
+    good = sum(_letters(c.text) for c in prose)
+    if good / letters < 0.4:
+        worths = {w: sum(_letters(c.text) for c in clauses if c.worth == w) for w in ("echo", "repeat", "list", "numbers", "broken")}
+        names = {"echo": "只是复述问题", "repeat": "反复重复", "list": "罗列词语", "numbers": "只有数字，没有说明", "broken": "语句不成文"}
+        return False, names[max(worths, key=lambda w: worths[w])]
+    own = bigrams(a)
+    if letters >= 8 and question_bigrams and len(own & question_bigrams) / max(1, len(own)) >= 0.72:
+        return False, "只是复述问题"
+    pattern, _ = term_table()
+    comfort = _comfort_pattern()
+    if _self_repeating(a) and letters >= 20 and len(own) < 0.45 * letters:
+        return False, "反复重复"
+    cover = _cover(a, (pattern, _DIGITS_AND_UNITS))
+    glue = _glue_share(a)
+    if letters >= 12 and glue < 0.05 or letters >= 16 and cover >= 0.62 and glue < 0.12:
+        return False, "罗列词语"
+    if letters >= 30 and _cover(a, (comfort,)) >= 0.55 and not _answers(prose, question_bigrams):
+        return False, "只有安慰套话的堆砌"
+    if letters >= 40:
+        common = sum(a.count(word) for word in _COMMON)
+        if common / letters < 0.012:
+            return False, "语句不成文"
+    broken = sum(c.worth == "broken" for c in clauses) + len(_BAD_INSIDE.findall(a))
+    if letters >= 16 and broken >= 2 and broken / letters >= 0.045:
+        return False, "语句不成文"
+    return True, ""
+
+
+def _answers(prose: list[Clause], question_bigrams: set[str]) -> bool:
+    """Whether at least two clauses share something of substance with the question."""
+    touching = 0
+    for clause in prose:
+        shared = {b for b in bigrams(clause.text) & question_bigrams if not all(c in _GLUE for c in b)}
+        touching += bool(shared)
+    return touching >= 2
+
+
+def read(question: str, answer: str) -> Consultation:
+    """Read a question and its answer; any strings are fine, control characters are blanks."""
+    answer = answer[:MAX_CHARACTERS]
+    q, a = fold(_plain(question)), fold(_plain(answer))
+    question_bigrams = bigrams(q)
+    clauses = _clauses(a, question_bigrams)
+    genuine, reason = _judge(a, clauses, question_bigrams)
+    about, around = topics.fields_of_question(q)
+    return Consultation(
+        question=question,
+        answer=answer,
+        q=q,
+        a=a,
+        clauses=clauses,
+        mentions=tuple(find_terms(a)) if genuine else (),
+        asked_terms=frozenset(m.term.term for m in find_terms(q)),
+        quantities=tuple(quantities.find(_plain(answer))) if genuine else (),
+        asked=tuple(quantities.find(_plain(question))),
+        about=about,
+        around=around,
+        genuine=genuine,
+        reason=reason,
+    )
+
+
+_CONTROL = {code: " " for code in [*range(9), 11, 12, *range(14, 32), 127, 0x200B, 0xFEFF, 0xFFFD]}
+
+
+def _plain(text: str) -> str:
+    return text.translate(_CONTROL)

@@ -1,0 +1,209 @@
+"""Medical terms: fitting the question, used to say something, and said right."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from precision_lora import knowledge
+from precision_lora.indicators import topics
+from precision_lora.indicators.findings import TERM, Finding
+from precision_lora.indicators.glosses import GLOSSES, LAY_WORDS, MISSPELT
+from precision_lora.indicators.reading import Consultation, Mention
+from precision_lora.lexicon import longest_match_pattern
+from precision_lora.numerals import fold
+
+_TIER_POINTS = {"high": 0.5, "professional": 0.5, "middle": 0.14}
+# Everyday words of the table: right, but no sign of knowledge.
+_PLAIN_CATEGORIES = frozenset(["general", "lifestyle", "anatomy", "department"])
+# Aliases that mean something else more often than not.
+_MISLEADING = frozenset(["换药", "发作", "治疗", "检查"])
+_RULE = "评分规则：术语与问题相关且用于陈述"
+_DEFINES = re.compile(
+    r"(?:反映的?是?|指的是|是指|指|就是|也就是|即|叫做?|也叫|属于|看的是|查的是|是一种|衡量|代表|用来|用于|常?见于|的标志物?|会引起|会|是|引起|达到|能|能把)"
+)
+_CLASS_WORDS = {
+    "普利": "转换酶抑制 acei", "沙坦": "受体拮抗 受体阻滞剂 arb 沙坦类 血管紧张素ⅱ 血管紧张素ii", "地平": "钙通道 钙拮抗 ccb 地平类",
+    "洛尔": "β受体 β阻滞 β-受体 倍他", "他汀": "他汀类 调脂 降脂 还原酶", "格列净": "sglt2 列净类 钠-葡萄糖", "格列汀": "dpp-4 dpp4 列汀类 二肽基",
+    "拉唑": "质子泵 ppi 抑酸", "替丁": "h2", "西林": "青霉素 β-内酰胺 抗生素 抗菌", "头孢": "头孢菌素 β-内酰胺 抗生素 抗菌", "沙星": "喹诺酮 抗菌 抗生素",
+    "氯吡格雷": "抗血小板 p2y12", "阿司匹林": "抗血小板 非甾体 水杨酸", "华法林": "抗凝 维生素k拮抗", "沙班": "抗凝 因子xa", "布洛芬": "非甾体 解热镇痛", "双氯芬酸": "非甾体",
+    "二甲双胍": "双胍类 胰岛素增敏", "奥司他韦": "神经氨酸酶 抗病毒", "舍曲林": "再摄取抑制 ssri 抗抑郁", "对乙酰氨基酚": "解热镇痛",
+    "别嘌醇": "黄嘌呤氧化酶", "非布司他": "黄嘌呤氧化酶", "噻嗪": "利尿", "呋塞米": "利尿 袢", "螺内酯": "利尿 醛固酮",
+}  # fmt: skip
+_ALL_CLASSES = (
+    "转换酶抑制 acei arb 受体拮抗 钙通道 钙拮抗 ccb β受体 他汀类 沙坦类 地平类 普利类 洛尔类 质子泵 喹诺酮 抗血小板 抗凝 非甾体 双胍类 神经氨酸酶 "
+    "再摄取抑制 利尿 抗生素 抗菌药 抗病毒 溶栓 糖皮质激素 黄嘌呤氧化酶 sglt2 dpp-4 降糖药 抗组胺 溶脑药"
+).split()
+
+
+def find(c: Consultation) -> list[Finding]:
+    """Findings on terms."""
+    if not c.genuine:
+        return []
+    found = [Finding("回答使用了成句的中文说明", 0.35, TERM, 0, 0, _RULE)]
+    found += _mentions(c)
+    found += _definitions(c)
+    found += _drug_classes(c)
+    found += _wording(c)
+    return found
+
+
+def _mentions(c: Consultation) -> list[Finding]:
+    found: list[Finding] = []
+    seen: set[str] = set()
+    strange: list[Mention] = []
+    for mention in c.mentions:
+        entry = mention.term
+        if entry.term in seen or mention.written in _MISLEADING or not c.counts(mention.start):
+            continue
+        seen.add(entry.term)
+        if entry.category in _PLAIN_CATEGORIES:
+            if entry.tier != "middle" and entry.category == "anatomy" and _related(c, mention):
+                found.append(_use(mention, 0.12))
+            continue
+        if not _related(c, mention):
+            if entry.category != "symptom":
+                strange.append(mention)
+            continue
+        points = _TIER_POINTS[entry.tier]
+        if entry.category == "symptom" or len(mention.written) <= 2 and entry.tier != "high":
+            points = min(points, 0.14)
+        if entry.term in c.asked_terms:
+            # The asker's own word shows no knowledge.
+            points *= 0.3
+        elif mention.written != fold(entry.term) and not mention.written.isascii():
+            points *= 0.8
+        if _in_long_list(c, mention):
+            points *= 0.3
+        found.append(_use(mention, points))
+    if len(strange) >= 2:
+        for mention in strange[:5]:
+            text = f"与问题无关的术语：{mention.term.term}"
+            found.append(Finding(text, -0.4, TERM, mention.start, mention.end, _RULE))
+    elif strange:
+        mention = strange[0]
+        found.append(Finding(f"与问题关系不大的术语：{mention.term.term}", -0.12, TERM, mention.start, mention.end, _RULE))
+    return found
+
+
+def _use(mention: Mention, points: float) -> Finding:
+    criterion = f"使用相关术语：{mention.term.term}"
+    return Finding(criterion, points, TERM, mention.start, mention.end, mention.term.source)
+
+
+@cache
+def _fields(term: str) -> frozenset[str]:
+    return topics.fields_of(fold(term))
+
+
+def _related(c: Consultation, mention: Mention) -> bool:
+    fields = _fields(mention.term.term) | _fields(mention.written)
+    return not fields or not c.about or bool(fields & c.around) or mention.term.term in c.asked_terms
+
+
+def _in_long_list(c: Consultation, mention: Mention) -> bool:
+    """Whether the term stands in an enumeration of six or more."""
+    clause = c.clause_at(mention.start)
+    return clause.text.count("、") >= 6
+
+
+@cache
+def _gloss_pattern() -> re.Pattern[str]:
+    return re.compile(longest_match_pattern(GLOSSES))
+
+
+def _definitions(c: Consultation) -> list[Finding]:
+    """Terms that the answer explains: right, or as something else."""
+    found: list[Finding] = []
+    done: set[str] = set()
+    for match in _gloss_pattern().finditer(c.a):
+        name = match[0]
+        right, wrong = GLOSSES[name]
+        if name in done or not c.counts(match.start()):
+            continue
+        stop = c.a.find("。", match.end())
+        tail = c.a[match.end() : min(stop if stop >= 0 else len(c.a), match.end() + 60)]
+        if not _DEFINES.search(tail[:14]) and not _DEFINES.search(c.a[max(0, match.start() - 6) : match.start()]):
+            continue
+        done.add(name)
+        source = "医学名词释义（编者整理）"
+        if any(w in tail for w in wrong):
+            found.append(Finding(f"对“{name}”的解释不对", -1.6, TERM, match.start(), match.end(), source))
+        elif any(w in tail for w in right):
+            found.append(Finding(f"正确解释了“{name}”", 0.8, TERM, match.start(), match.end(), source))
+        elif tail and topics.fields_of(tail) and _fields(name) and not topics.fields_of(tail) & (_fields(name) | c.around):
+            found.append(Finding(f"对“{name}”的解释与其含义不符", -1.2, TERM, match.start(), match.end(), source))
+    return found
+
+
+@cache
+def _drug_pattern() -> re.Pattern[str]:
+    return re.compile(longest_match_pattern(_CLASS_WORDS))
+
+
+@cache
+def _class_pattern() -> re.Pattern[str]:
+    return re.compile(longest_match_pattern([*_ALL_CLASSES, *(w for v in _CLASS_WORDS.values() for w in v.split())]))
+
+
+_IS_CLASS = re.compile(r"属于|是一?种?|（|\(|这类|这种|为")
+
+
+def _drug_classes(c: Consultation) -> list[Finding]:
+    """A drug said to belong to a class: the right one or another."""
+    found: list[Finding] = []
+    for clause in c.clauses:
+        if clause.worth != "prose":
+            continue
+        drug = _drug_pattern().search(clause.text)
+        if not drug:
+            continue
+        for match in _class_pattern().finditer(clause.text):
+            between = clause.text[min(drug.end(), match.end()) : max(drug.start(), match.start())]
+            if len(between) > 8 or not _IS_CLASS.search(between) or re.search(r"不|改|换|或|和|、", between):
+                continue
+            own = [w for key in _CLASS_WORDS if key in clause.text for w in _CLASS_WORDS[key].split()]
+            good = any(w in match[0] or match[0] in w for w in own)
+            span = clause.start + match.start(), clause.start + match.end()
+            if good:
+                found.append(Finding(f"药物类别说对：{drug[0]}—{match[0]}", 0.5, TERM, *span, "药品说明书"))
+            else:
+                found.append(Finding(f"药物类别说错：{drug[0]}不属于{match[0]}", -1.5, TERM, *span, "药品说明书"))
+            break
+    return found
+
+
+@cache
+def _lay_pattern() -> re.Pattern[str]:
+    return re.compile(longest_match_pattern(LAY_WORDS))
+
+
+@cache
+def _misspelt_pattern() -> re.Pattern[str]:
+    return re.compile(longest_match_pattern(MISSPELT))
+
+
+def _wording(c: Consultation) -> list[Finding]:
+    found = []
+    for count, match in enumerate(_misspelt_pattern().finditer(c.a)):
+        if count == 3:
+            break
+        right = MISSPELT[match[0]]
+        found.append(Finding(f"术语写错：应为{right}", -1.0, TERM, match.start(), match.end(), "医学名词（规范写法）"))
+    seen: set[str] = set()
+    for match in _lay_pattern().finditer(c.a):
+        if match[0] in seen or match[0] in c.q or len(seen) >= 4:
+            continue
+        seen.add(match[0])
+        found.append(Finding(f"用口头说法代替术语：{match[0]}", -0.1, TERM, match.start(), match.end(), _RULE))
+    return found
+
+
+def disease_words() -> frozenset[str]:
+    """Names of diseases in the table, folded; used where only diseases matter."""
+    return _disease_words()
+
+
+@cache
+def _disease_words() -> frozenset[str]:
+    return frozenset(fold(w) for t in knowledge.terms() if t.category == "disease" for w in (t.term, *t.aliases))

@@ -1,0 +1,130 @@
+"""Scores of an answer: five indicators 0–5 from findings, their weighted overall, vetoes.
+
+A pure function of question, answer and rubric. Nothing but findings enters a score, see ``findings.fold_points``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from precision_lora import vetoes as _vetoes
+from precision_lora.indicators import diagnosis, empathy, numbers, terms, treatment
+from precision_lora.indicators.findings import (
+    DIAGNOSIS,
+    EMPATHY,
+    INDICATORS,
+    NUMBER,
+    TERM,
+    TREATMENT,
+    Finding,
+    fold_points,
+)
+from precision_lora.indicators.reading import Consultation, read
+from precision_lora.negation import polarity
+from precision_lora.numerals import fold
+from precision_lora.vetoes import Veto
+
+__all__ = ["INDICATORS", "MET", "WEIGHTS", "Finding", "Scored", "Veto", "overall_of", "score", "stars"]
+
+# The weights under which the guide's table holds: 4,3,4,3,4 is 3.6 and 5,5,5,5,4 is 4.6.
+WEIGHTS: dict[str, float] = {TERM: 0.1, NUMBER: 0.2, DIAGNOSIS: 0.1, TREATMENT: 0.2, EMPATHY: 0.4}
+VETO_CAP = 1.0
+# An indicator counts as met from here on.
+MET = 2.0
+
+_RUBRIC_KEYS = {"indicator", "criterion", "points", "all"}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """``scores``: indicator -> 0–5; ``overall``: their weighted sum, at most 1 where there is a veto; ``findings``: the
+    evidence of every score, in the order of the indicators; ``genuine``: false for what is no answer (``reason``)."""
+
+    scores: dict[str, float]
+    overall: float
+    vetoes: tuple[Veto, ...]
+    findings: tuple[Finding, ...]
+    genuine: bool
+    reason: str
+
+
+def score(question: str, answer: str, rubric: Sequence[Mapping[str, Any]] | None = None) -> Scored:
+    """Score one answer.
+
+    Args:
+        rubric: what this question in particular asks for: ``{"indicator", "criterion", "points", "all": [[alternatives]
+            …]}``; the criterion is met where one sentence-spanning alternative of every group stands in the answer and is
+            not negated there. ``points`` may be negative for what an answer must not say.
+
+    Raises:
+        ValueError: a rubric entry lacks a key or names an unknown indicator.
+    """
+    c = read(question, answer)
+    found: list[Finding] = []
+    if not c.genuine:
+        found += [Finding(f"不是有效的回答：{c.reason}", -1.0, indicator, 0, len(c.answer), "评分规则") for indicator in INDICATORS]
+    found += terms.find(c) + numbers.find(c) + diagnosis.find(c) + treatment.find(c) + empathy.find(c)
+    if rubric and c.genuine:
+        found += _by_rubric(c, rubric)
+    scores = {name: round(fold_points(f for f in found if f.indicator == name), 3) for name in INDICATORS}
+    vetoes = _vetoes.find(c)
+    order = {name: i for i, name in enumerate(INDICATORS)}
+    found.sort(key=lambda f: (order[f.indicator], f.start, f.end, f.criterion))
+    return Scored(scores, overall_of(scores, bool(vetoes)), vetoes, tuple(found), c.genuine, c.reason)
+
+
+def overall_of(scores: Mapping[str, float], vetoed: bool = False) -> float:
+    """Weighted sum of the five scores, rounded to 3 places and capped at ``VETO_CAP`` where ``vetoed``."""
+    total = sum(WEIGHTS[name] * scores[name] for name in INDICATORS)
+    return round(min(total, VETO_CAP) if vetoed else total, 3)
+
+
+def stars(value: float) -> str:
+    """A score as the guide shows it: 3.4 -> ★★★☆☆."""
+    full = max(0, min(5, int(value + 0.5)))
+    return "★" * full + "☆" * (5 - full)
+
+
+@lru_cache(maxsize=4096)
+def _alternatives(words: tuple[str, ...]) -> re.Pattern[str]:
+    parts = []
+    for word in words:
+        folded = fold(word)
+        escaped = re.escape(folded)
+        # 7.0 must not be found inside 17.0 or 7.05.
+        if folded[0].isdigit():
+            escaped = r"(?<![\d.])" + escaped
+        if folded[-1].isdigit():
+            escaped += r"(?![\d]|\.\d)"
+        parts.append(escaped)
+    return re.compile("|".join(parts))
+
+
+def _by_rubric(c: Consultation, rubric: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    found = []
+    for number, entry in enumerate(rubric, 1):
+        if missing := _RUBRIC_KEYS - entry.keys():
+            raise ValueError(f"rubric entry {number}: missing key {', '.join(sorted(missing))}")
+        if entry["indicator"] not in INDICATORS:
+            raise ValueError(f"rubric entry {number}: unknown indicator {entry['indicator']!r}")
+        spans = [_affirmed(c, tuple(group)) for group in entry["all"]]
+        if all(spans):
+            start, end = min(s[0] for s in spans if s), max(s[1] for s in spans if s)
+            found.append(
+                Finding(f"本题要点：{entry['criterion']}", float(entry["points"]), entry["indicator"], start, end, "本题评分要点")
+            )
+    return found
+
+
+def _affirmed(c: Consultation, group: tuple[str, ...]) -> tuple[int, int] | None:
+    """The first of the alternatives that the answer says without denying it, in a clause that counts."""
+    for match in _alternatives(group).finditer(c.a):
+        # 不要 and the like are alternatives themselves; their own polarity means nothing.
+        denies = match[0][0] in "不别禁避勿停"
+        if c.counts(match.start()) and (denies or polarity(c.a, *match.span()) != "negated"):
+            return match.span()
+    return None
