@@ -344,7 +344,7 @@ def find_snapshot(settings: TrainConfig, journal: Journal, digests: dict[str, st
             raise UserError(f"检查点不能用: {error}", "用最新的完好检查点: --resume（后面不写文件夹）") from None
     changes = config.changed_settings(TrainConfig.from_json(dict(snapshot.state["config"])), settings)
     if snapshot.state["data"] != digests["data"]:
-        changes.append(f"训练数据: 原来是 {snapshot.state['data'][:12]}…，现在是 {digests['data'][:12]}…")
+        changes.append(f"训练数据或其标注: 原来是 {snapshot.state['data'][:12]}…，现在是 {digests['data'][:12]}…")
     if snapshot.state["base"] != digests["base"]:
         changes.append(f"基础模型: 原来是 {snapshot.state['base'][:12]}…，现在是 {digests['base'][:12]}…")
     if changes:
@@ -400,6 +400,7 @@ def checked_split(journal: Journal, base: model.Base, probe: MicroBatch) -> tupl
     logits = base.model(batch.tokens[:, :2])
     vocabulary, tolerance = logits.shape[-1], SPLIT_TOLERANCE.get(str(logits.dtype), 1e-3)
     split = model.split(base.model)
+    base.model.eval()  # dropout would tell the two passes apart
     difference = math.inf if split is None else step.split_error(base.model, split, batch, vocabulary)
     mx.clear_cache()  # once: the whole model's logits are never needed again
     if split is not None and difference <= tolerance:

@@ -211,6 +211,10 @@ def adamw(
     return TrainState(parameters, first, second, updates)
 
 
+def row_major(arrays: Arrays) -> Arrays:
+    return {name: mx.contiguous(array) for name, array in arrays.items()}
+
+
 @mx.compile
 def _adamw_one(
     parameter: mx.array, gradient: mx.array, first: mx.array, second: mx.array, factor: mx.array, scalars: mx.array
@@ -235,6 +239,7 @@ def make_step(
         ``step(state, batches, supervised_tokens, learning_rate)``: ``supervised_tokens`` is this rank's count.
     """
     gradient_of = mx.value_and_grad(make_loss(model, split, chunk_positions(vocabulary)))
+    model.train()
 
     def step(
         state: TrainState, batches: Sequence[Batch], supervised_tokens: int, learning_rate: float
@@ -258,6 +263,14 @@ def make_step(
         result = StepResult(number(loss) / tokens, number(nll) / tokens, number(norm), tokens, applied=True)
         if not all(map(math.isfinite, (result.loss, result.nll, result.grad_norm))):
             return state, replace(result, applied=False)
+        # Row-major, as a checkpoint gives them back: matrix products round differently for a transposed layout, and
+        # a resumed run has to repeat this one to the bit.
+        updated = replace(
+            updated,
+            parameters=row_major(updated.parameters),
+            first=row_major(updated.first),
+            second=row_major(updated.second),
+        )
         mx.eval(updated.parameters, updated.first, updated.second)
         return updated, result
 
@@ -298,6 +311,7 @@ def make_validation(
     bits = {**KIND_BITS, "other": 0}
 
     def validate(parameters: Arrays, micros: Sequence[MicroBatch]) -> dict[str, float]:
+        model.eval()  # no dropout here
         model.update(tree_unflatten(list(parameters.items())))
         sums, counts = dict.fromkeys(bits, 0.0), dict.fromkeys(bits, 0)
         total, tokens = 0.0, 0
@@ -311,6 +325,7 @@ def make_validation(
                 chosen = (kinds & bit) != 0 if bit else kinds == 0
                 sums[name] += float(losses[chosen].sum())
                 counts[name] += int(chosen.sum())
+        model.train()
         measured = {name: sums[name] / counts[name] for name in bits if counts[name]}
         return {"loss": total / tokens if tokens else math.nan, **measured, "tokens": tokens}
 

@@ -11,11 +11,14 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten, tree_map
 from mlx_lm.models import gemma2, llama, qwen3_vl_moe
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from precision_lora.batching import MicroBatch
 from precision_lora.phases import KIND_BITS
 
 VOCABULARY = 97
+TOKENIZER_VOCABULARY = 260
 
 LLAMA = {
     "model_type": "llama",
@@ -88,6 +91,23 @@ def save(model: nn.Module, config: dict[str, Any], folder: Path) -> None:
         str(folder / "model.safetensors"), tree_flatten(model.parameters(), destination={}), {"format": "mlx"}
     )
     (folder / "config.json").write_text(json.dumps(config))
+
+
+def save_tokenizer(folder: Path) -> None:
+    """A byte-level tokenizer without merges, with a chat template, as Hugging Face writes it."""
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    specials = ["<|pad|>", "<|im_end|>", "<|im_start|>", "<|unk|>"]
+    words = {word: index for index, word in enumerate([*specials, *sorted(byte_level.alphabet())])}
+    tokenizer = Tokenizer(models.BPE(words, [], unk_token="<|unk|>"))
+    tokenizer.pre_tokenizer = byte_level
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(word, special=True) for word in specials])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|pad|>")
+    fast.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    fast.save_pretrained(folder)
 
 
 def micro(
