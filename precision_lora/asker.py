@@ -44,12 +44,17 @@ class Asker:
         return mentioned(pattern, self.text)
 
 
+_FEARED = re.compile(r"(?:会不会|要不要|能不能|是不是会|会引起|会导致|会得|变成|发展成|害?怕|担心|听说|预防|避免|万一|以防|有的人|别人|查不查|像不像|是不是?)[^,，。；;！!？?\n]{0,8}$")
+
+
 def mentioned(pattern: str | re.Pattern[str], text: str) -> bool:
-    """Whether ``text`` has a match that is not negated there."""
-    for match in re.finditer(pattern, text):
-        if match.end() > match.start() and polarity(text, *match.span()) != "negated":
-            return True
-    return False
+    """Whether ``text`` has a match that it neither denies nor merely asks about or fears."""
+    return any(m.end() > m.start() and is_stated(text, *m.span()) for m in re.finditer(pattern, text))
+
+
+def is_stated(text: str, start: int, end: int) -> bool:
+    """Whether the asker says that text[start:end] is so: it is neither denied nor feared (会不会抽风)."""
+    return polarity(text, start, end) != "negated" and not _FEARED.search(text, max(0, start - 16), start)
 
 
 @lru_cache(maxsize=256)

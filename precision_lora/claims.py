@@ -39,7 +39,7 @@ _PRESSURES = _KIN["blood_pressure"]
 
 _MEANINGS: dict[str, re.Pattern[str]] = {
     "normal": re.compile(r"正常|参考(?:值|范围|区间)|标准范围|健康(?:人|成人)|合适水平|适宜"),
-    "diagnostic": re.compile(r"诊断|确诊|才算|就算|算是?(?:高|糖尿|发)|界限|界值|切点|(?:属于|叫|称为|定义为)(?:高|糖尿|发|低|肥)|高血压是|糖尿病是|标准"),
+    "diagnostic": re.compile(r"诊断|确诊|才算|就算|算是?(?:高|糖尿|发)|界限|界值|切点|(?:属于|叫|称为|定义为)(?:高|糖尿|发|低|肥)|高血压是|糖尿病是|界线|(?:高血压|糖尿病|发热|发烧|高尿酸血症|贫血|低血糖)[（(]▮"),
     "grade": re.compile(r"[123一二三ⅠⅡⅢ]级|轻度|中度|重度|受损|减低|超重|肥胖|正常高值|高热|低热|分级"),
     "target": re.compile(r"目标|控制(?:在|到|住)|降(?:到|至)|达标|维持|保持在|压到|稳定在"),
     "action": re.compile(r"立即|马上|急诊|启动|停用|及时就医|尽快就医|去医院"),
@@ -71,6 +71,7 @@ _DENIED = re.compile(r"不|没|未|尚|非|无")
 _PATIENT = re.compile(r"您|你|这次|本次|目前|现在|最近|昨天|今天|您的|波动|测(?:得|到|出)|查(?:得|到|出)|化验|报告")
 _PREGNANT_FACT = re.compile(r"孕|妊娠|产")
 _CHILD_FACT = re.compile(r"儿|婴|孩|青少年|月龄")
+_FILLING = re.compile(r"[是为在约就即也都一般通常大概应该（(：: ]")
 _BREAK = re.compile(r"[。！？!?；;\n]")
 
 
@@ -140,7 +141,17 @@ def window(text: str, quantity: Quantity, others: Sequence[Quantity]) -> str:
 
 
 def meanings(words: str) -> set[str]:
-    """What kind of statement the words around a number make."""
+    """What kind of statement the words around a number make: those of its clause, else those of its sentence."""
+    place = words.index("▮")
+    begin = max(words.rfind(c, 0, place) for c in ",，") + 1
+    ends = [i for c in ",，" if (i := words.find(c, place)) >= 0]
+    near = words[begin : min(ends, default=len(words))]
+    own = _said(near)
+    # 正常范围大家都有数，一般在3.9～6.1: only a clause that names nothing itself takes its sense from its neighbours.
+    return own if own or len(_FILLING.sub("", words[begin:place])) > 6 else _said(words)
+
+
+def _said(words: str) -> set[str]:
     return {name for name, pattern in _MEANINGS.items() if pattern.search(words)}
 
 
@@ -179,9 +190,9 @@ def _narrowed(facts: list[Fact], words: str) -> list[Fact]:
 
     def distance(match: re.Match[str]) -> int:
         between = words[match.end() : place] if match.end() <= place else words[place : match.start()]
-        return len(between) + 20 * len(re.findall(r"[,，、（(]", between))
+        return len(between) if not re.search(r"[,，；）)]", between) else 1000
 
-    found = sorted(_LABELS.finditer(words), key=distance)
+    found = sorted((m for m in _LABELS.finditer(words) if distance(m) < 1000), key=distance)
     for match in found:
         label = _LABEL_WORDS.get(match[0], match[0])
         labelled = [f for f in facts if label in f.label or label in f.population]
@@ -319,9 +330,9 @@ def judge(quantity: Quantity, text: str, others: Sequence[Quantity], asker: Aske
     known = {f.meaning for f in pool}
     said = meanings(words) & (known | ({"normal"} if "diagnostic" in known else set()))
     wanted = {a for m in said for a in _AGREEING[m]}
-    if "normal" in said and "normal" not in known:
-        wanted.add("diagnostic")  # 正常应低于420: the far side of the diagnostic line
     meant = sorted((f for f in narrowed if f.meaning in wanted or not said), key=lambda f: f.meaning not in said)
+    if "normal" in said:
+        meant += _borders(narrowed, meant)
     bounds = {b for r in _listed(pool, measure) for b in (_component(r.low, 0), _component(r.high, 0)) if b is not None}
     for entry in _listed(meant, measure):
         if _matches(quantity, entry, factor, words, bounds):
@@ -333,6 +344,18 @@ def judge(quantity: Quantity, text: str, others: Sequence[Quantity], asker: Aske
     if quantity.form != "range" and any(_matches(quantity, r, factor, words, bounds) for r in _listed(pool, measure)):
         return None if not _strict(said, narrowed, pool) else _contradicted(quantity, meant, said)
     return _contradicted(quantity, meant, said)
+
+
+def _borders(facts: Sequence[Fact], normal: Sequence[Fact]) -> list[Fact]:
+    """Diagnostic lines that end the normal range (正常应低于420), but not those beyond it (7.0 for fasting glucose)."""
+    tops = [r.high for f in normal if f.meaning == "normal" for r in ranges(f) if isinstance(r.high, float)]
+    return [
+        f
+        for f in facts
+        if f.meaning == "diagnostic"
+        and f not in normal
+        and (not tops or (isinstance(f.low, float) and f.high is None and f.low <= max(tops)))
+    ]
 
 
 _TELLING = ("target", "diagnostic", "normal", "grade", "limit", "amount", "duration", "action")
@@ -365,6 +388,8 @@ def _claims(quantity: Quantity, words: str, said: set[str], meant: Sequence[Fact
     if not said or {f.meaning for f in meant} <= {"action"}:
         return False
     before, _, behind = words.partition("▮")
+    if re.search(r"禁用|慎用|忌用|不能用|不可用|不宜用|的人不能|停用|减量|调整剂量", words):
+        return False  # a group in which a drug is not used
     if re.search(r"[吗么?？]$|比如|例如|假设|举个例子|曾经|上次|之前|记错|有人说|传言|误以为|您说|您提到|听说", before[-14:] + behind[-1:]):
         return False
     exact = quantity.comparator in (">", ">=", "<", "<=") or quantity.form in ("range",) or (quantity.form == "pair" and quantity.low != quantity.high)

@@ -17,16 +17,20 @@ from precision_lora.quantities import Quantity
 from precision_lora.readings import Finding, Reading
 from precision_lora.unit_forms import convert
 
-_CLAUSE = re.compile(r"[,，。；;！!？?\n]")
+_CLAUSE = re.compile(r"[,，。；;！!？?\n：:]")
 _SENTENCE = re.compile(r"[。；;！!？?\n]")
 _NOT_ADVICE = re.compile(
     r"过量|超量|超过|中毒|误服|多吃了|吃多|负荷|嚼服|嚼碎|首剂|抢救|急救时|规格|每片|每粒|一片是|一粒是|含有?$|说明书上|太多|太大|会伤|伤肝|伤肾|危险|风险|您说|您吃|您目前|您现在"
 )
 _DAY_TOTAL = re.compile(r"(?:每日|每天|一天|一日|24小时|全天|日剂量|日总量|累计|总量|合计|总共)[^,，。；\d]{0,10}$")
-_RECOMMENDED_BEFORE = re.compile(
-    r"(?:建议|推荐|可以|可|首选|选择|选用|选|改用|改成|改为|换成|换用|换|加用|加上|加|使用|服用|口服|吃|服|用|含服|含|备点?|备|买点?|给予|给|试试|试用|开点?|开|注射|打|来点|"
-    r"靠|配合|联合|联用|合用|外加)(?:(?:一?[片粒颗点些]|\d[^,，。；]{0,6}|半片|少量|小剂量|的?药|如|比如|例如|像|：|:|“|\"| )){0,3}[^,，。；;！!？?\n期间时后]{0,6}$"
+_FILLER = r"(?:(?:一?[片粒颗点些]|\d[^,，。；]{0,6}|半片|少量|小剂量|的?药|如|比如|例如|像|“|\"| )){0,3}[^,，。；;！!？?\n期间时后]{0,6}$"
+_ADVISED_BEFORE = re.compile(
+    r"(?:建议|推荐|可以|可|首选|优选|选择|选用|选|常用|改用|改成|改为|换成|换用|换|加用|加上|备点?|买点?|给予|试试|试用|来点|开点?|外加|先[吃用服])"
+    + _FILLER
 )
+_TAKEN_BEFORE = re.compile(r"(?:使用|服用|口服|吃|服|用|含服|含|注射|打|配合)" + _FILLER)
+# 用华法林要查凝血, 和氟康唑同用要当心: what holds while the drug is taken, no advice to take it.
+_WHILE_TAKING = re.compile(r"^[^,，。；;！!？?\n]{0,8}?(?:要|需|时|的|可能|会|容易|后|同用|合用|联用|一起|同服|并用|治疗)")
 _RECOMMENDED_AFTER = re.compile(
     r"^[^,，。；;！!？?\n]{0,6}?(?:每次|每日|每天|一天|一日|一次|\d|[一二两三半]片|口服|就可以|就行|就好|即可|都可以|可以(?:吃|用|服)|可以(?=[,，。])|能吃|是安全|很安全|比较安全|也可以|效果(?:好|不错))"
 )
@@ -197,7 +201,7 @@ def _span(known: Limits) -> str:
     return f"{known.low:g}{known.unit}" if known.low == known.high else f"{known.low:g}～{known.high:g}{known.unit}"
 
 
-_TIMES = {"一": 1, "两": 2, "二": 2, "三": 3, "四": 4}
+_TIMES = {"一": 1, "两": 2, "二": 2, "三": 3, "四": 4, "五": 5, "六": 6, "八": 8}
 
 
 @cache
@@ -205,7 +209,7 @@ def _most_times(name: str) -> float:
     """The most intakes a day that the table lists (每4～6小时一次 counts six)."""
     most = 1.0
     for word in drugs()[name].dose.frequency:
-        if match := re.search(r"每[日天晚][^一二两三四\d]{0,4}([一二两三四\d])次", word):
+        if match := re.search(r"每[日天晚][^一二两三四五六八\d]{0,4}([一二两三四五六八\d])次", word):
             most = max(most, float(_TIMES.get(match[1], 0) or match[1]))
         elif match := re.search(r"每(\d+)", word):
             most = max(most, 24 / float(match[1]))
@@ -301,7 +305,11 @@ def is_recommended(text: str, start: int, end: int) -> bool:
     before, after = clause_before(text, start), clause_after(text, end)
     if _ALREADY.search(before) or _TURNED_AWAY.match(clause_after(text, end, _SENTENCE, 16)):
         return False
-    return bool(_RECOMMENDED_BEFORE.search(before) or _RECOMMENDED_AFTER.match(after))
+    if re.match(r"[^,，。；;！!？?\n]{0,4}(?:同用|合用|联用|一起|同服|并用)", after):
+        return False
+    if _ADVISED_BEFORE.search(before) or _RECOMMENDED_AFTER.match(after):
+        return True
+    return bool(_TAKEN_BEFORE.search(before)) and not _WHILE_TAKING.match(after)
 
 
 def _same_class(drug: Drug, substance: str) -> bool:

@@ -181,9 +181,13 @@ def _wrong_units(answer: str, quantities: Sequence[Quantity], asker: Asker) -> l
 
 
 @lru_cache(maxsize=64)
-def review(answer: str, question: str = "") -> tuple[tuple[Reading, ...], tuple[Finding, ...]]:
-    """All readings and all findings of one answer, each in the order of the text."""
-    asker = read_asker(question)
+def review(answer: str, question: str = "", history: str = "") -> tuple[tuple[Reading, ...], tuple[Finding, ...]]:
+    """All readings and all findings of one answer, each in the order of the text.
+
+    ``question`` is the message that is answered. ``history``, what the asker wrote before it, adds numbers, sex, age and
+    circumstances, but its red flags were the business of the earlier answers.
+    """
+    asker = read_asker(f"{history}\n{question}" if history else question)
     quantities = _in_context(find(answer, keep_bare=True), asker)
     names = find_names(fold(answer), answer)
     doses, found = dosing.dose_readings(answer, quantities, asker)
@@ -204,24 +208,24 @@ def review(answer: str, question: str = "") -> tuple[tuple[Reading, ...], tuple[
     found += dosing.unnoticed_overdose(answer, asker)
     found += placement.placements(answer, quantities, names, asker)
     found += placement.grades(answer, quantities, asker)
-    found += safety.red_flags(answer, asker)
+    found += safety.red_flags(answer, question)
     found += safety.stopped_treatment(answer)
     found.sort(key=lambda f: (f.start, f.end, f.kind))
     return tuple(readings), tuple(found)
 
 
-def check(answer: str, question: str = "") -> list[Reading]:
+def check(answer: str, question: str = "", history: str = "") -> list[Reading]:
     """One reading for each quantity of ``answer``, in order.
 
     ``question`` gives sex, age, pregnancy and the asker's own numbers. Where guidelines disagree every listed value is
     supported and ``source`` names the list that holds it.
     """
-    return list(review(answer, question)[0])
+    return list(review(answer, question, history)[0])
 
 
-def findings(answer: str, question: str = "") -> list[Finding]:
+def findings(answer: str, question: str = "", history: str = "") -> list[Finding]:
     """The faults of ``answer`` as a reply to ``question``, in order; an empty list for a sound answer."""
-    return list(review(answer, question)[1])
+    return list(review(answer, question, history)[1])
 
 
 __all__ = ["Finding", "Reading", "check", "findings", "review"]

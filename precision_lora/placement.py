@@ -222,7 +222,7 @@ def _reached(
         begin, end = _span_of(_CLAUSE, text, match.start(), 60)
         clause = text[begin:end]
         disease = next((d for d in ("高血压", "糖尿病", "高尿酸血症", "肥胖", "发热") if d in clause), None)
-        if disease is None or re.search(r"如果|若|复查|再次|两次|才|也达到|后达到|另一|症状|家庭|在家", clause):
+        if disease is None or re.search(r"如果|若|复查|再次|[两三多]次|时$|出现|或|才|也达到|后达到|另一|症状|家庭|在家", clause):
             continue
         said = polarity(text, match.start(), match.end())
         if said not in ("affirmed", "negated"):

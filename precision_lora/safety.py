@@ -6,9 +6,8 @@ import re
 from functools import cache
 
 from precision_lora import knowledge
-from precision_lora.asker import Asker
+from precision_lora.asker import is_stated
 from precision_lora.knowledge import RedFlag
-from precision_lora.lexicon import longest_match_pattern
 from precision_lora.negation import polarity
 from precision_lora.readings import Finding
 
@@ -36,26 +35,25 @@ _CLAUSE = re.compile(r"[,，。；;！!？?\n]")
 
 
 @cache
-def _signs() -> tuple[re.Pattern[str], dict[str, frozenset[tuple[int, int]]]]:
-    """One pattern for all signs, and sign -> {(flag index, group index)}; overlapping signs are looked for one by one."""
+def _signs() -> dict[str, frozenset[tuple[int, int]]]:
+    """Sign -> the (flag index, group index) places that it stands in."""
     where: dict[str, set[tuple[int, int]]] = {}
     for number, flag in enumerate(knowledge.red_flags()):
         for group, alternatives in enumerate(flag.signs):
             for sign in alternatives:
                 where.setdefault(sign, set()).add((number, group))
-    return re.compile(longest_match_pattern(where)), {sign: frozenset(places) for sign, places in where.items()}
+    return {sign: frozenset(places) for sign, places in where.items()}
 
 
 def raised(question: str) -> list[RedFlag]:
     """The red flags whose every group of signs the question mentions without denying it."""
-    _, where = _signs()
     seen: set[tuple[int, int]] = set()
-    for sign, places in where.items():
+    for sign, places in _signs().items():
         if places <= seen:
             continue
         position = question.find(sign)
         while position >= 0:
-            if sign[0] in "没不无未" or polarity(question, position, position + len(sign)) != "negated":
+            if sign[0] in "没不无未" or is_stated(question, position, position + len(sign)):
                 seen |= places
                 break
             position = question.find(sign, position + 1)
@@ -75,10 +73,10 @@ def _said(answer: str, words: tuple[str, ...]) -> bool:
     return False
 
 
-def red_flags(answer: str, asker: Asker) -> list[Finding]:
+def red_flags(answer: str, question: str) -> list[Finding]:
     """Red flags of the question that the answer misses, and advice that is dangerous with them."""
     found: list[Finding] = []
-    for flag in raised(asker.text):
+    for flag in raised(question):
         if not _said(answer, flag.must_say + _ESCALATIONS[flag.action]):
             severity = "error" if flag.action == "就医" else "veto"
             note = f"{flag.name}：应当提到{'、'.join(flag.must_say[:3])}"
