@@ -8,15 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import scoring, statistics
 from .errors import UserError
 from .labels import INDICATOR_ORDER
 
 SUITES = Path(__file__).resolve().parent / "suites"
 SCORES = (*INDICATOR_ORDER, "overall")
-# Answers whose lengths differ by less than this are compared again by themselves: longer must not mean better.
-LENGTH_TOLERANCE = 0.2
 SHOWN_WORST = 5
+# With fewer pairs a line of score over length is noise.
+LENGTH_PAIRS = 10
 MAX_ANSWER_CHARACTERS = 200_000
 
 
@@ -108,7 +110,7 @@ def evaluate(
         "settings": settings,
         "means": {name: _means(entries) for name, entries in by_system.items()},
         "intervals": {
-            name: {key: asdict(_interval([_value(e, key) for e in entries], entries, seed)) for key in SCORES}
+            name: _intervals([[_value(e, key) for key in SCORES] for e in entries], entries, seed)
             for name, entries in by_system.items()
         },
         "vetoes": {name: sum(bool(e["vetoes"]) for e in entries) for name, entries in by_system.items()},
@@ -135,16 +137,19 @@ def _compare(
         return
     if same:
         summary["notes"].append(f"{len(pairs)} 个问题中有 {same} 个的回答完全相同")
-    summary["differences"] = _differences(pairs, seed)
-    close = [
-        pair
-        for pair in pairs
-        if abs(len(pair[1]["answer"]) - len(pair[0]["answer"]))
-        <= LENGTH_TOLERANCE * max(len(pair[0]["answer"]), len(pair[1]["answer"]), 1)
-    ]
-    summary["length_matched"] = {"pairs": len(close), "tolerance": LENGTH_TOLERANCE}
-    if close:
-        summary["length_matched"]["differences"] = _differences(close, seed)
+    summary["differences"] = _intervals(
+        [[_value(b, key) - _value(a, key) for key in SCORES] for a, b in pairs], [b for _, b in pairs], seed
+    )
+    if len(pairs) >= LENGTH_PAIRS:
+        matched = statistics.length_matched(
+            [a["overall"] for a, _ in pairs],
+            [b["overall"] for _, b in pairs],
+            [len(a["answer"]) for a, _ in pairs],
+            [len(b["answer"]) for _, b in pairs],
+            [b["scenario"] for _, b in pairs],
+            seed,
+        )
+        summary["length_matched"] = asdict(matched)
     falls = sorted(((b["overall"] - a["overall"], b) for a, b in pairs), key=lambda item: (item[0], item[1]["id"]))
     summary["worst"] = [
         {"id": entry["id"], "question": entry["question"], "difference": round(fall, 4)}
@@ -153,24 +158,24 @@ def _compare(
     ]
 
 
-def _differences(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], seed: int) -> dict[str, Any]:
-    return {
-        key: asdict(_interval([_value(b, key) - _value(a, key) for a, b in pairs], [b for _, b in pairs], seed))
-        for key in SCORES
-    }
-
-
-def _interval(values: Sequence[float], entries: Sequence[dict[str, Any]], seed: int) -> statistics.Interval:
-    return statistics.bootstrap(values, [entry["scenario"] for entry in entries], seed)
+def _intervals(rows: Sequence[Sequence[float]], entries: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
+    """For each of `SCORES` the mean of its column of ``rows`` with its interval, clustered by scenario."""
+    found = statistics.mean_intervals(np.asarray(rows, dtype=np.float64), [e["scenario"] for e in entries], seed)
+    return {key: asdict(interval) for key, interval in zip(SCORES, found, strict=True)}
 
 
 def _scored(answer: Answer, rubric: list[dict[str, Any]] | None) -> dict[str, Any]:
-    scored = scoring.score(answer.question, answer.answer, rubric)
+    try:
+        scored = scoring.score(answer.question, answer.answer, rubric)
+    except ValueError as error:
+        raise UserError(
+            f"问题 {answer.id} 的rubric无法使用: {error}", "每条需要 indicator、criterion、points、all"
+        ) from None
     return {
         **asdict(answer),
         "scores": {key: round(value, 4) for key, value in scored.scores.items()},
         "overall": round(scored.overall, 4),
-        "vetoes": list(scored.vetoes),
+        "vetoes": [asdict(veto) for veto in scored.vetoes],
         "evidence": [{**asdict(f), "points": round(f.points, 4)} for f in scored.findings],
     }
 

@@ -12,6 +12,7 @@ from html import escape
 from typing import Any
 
 from .labels import INDICATOR_NAMES, INDICATOR_ORDER, relative, share_of_scale, stars
+from .report import veto_text
 
 _INDICATOR_CLASS = {name: f"i{index}" for index, name in enumerate(INDICATOR_ORDER)}
 
@@ -61,7 +62,7 @@ def _meta(report: Mapping[str, Any]) -> list[str]:
 def _vetoes(report: Mapping[str, Any]) -> str:
     rows = [
         f"<li><a href='#q-{escape(a['id'], quote=True)}'>{escape(a['system'])} · {escape(a['question'][:40])}</a>: "
-        f"{escape('；'.join(a['vetoes']))}</li>"
+        f"{escape(veto_text(a))}</li>"
         for a in report["answers"]
         if a["vetoes"]
     ]
@@ -173,7 +174,7 @@ def _card(identifier: str, group: Mapping[str, Any], systems: Sequence[str]) -> 
 
 
 def _answer(system: str, answer: Mapping[str, Any]) -> str:
-    veto = f"<p class=vetoed>⚠️ {escape('；'.join(answer['vetoes']))}</p>" if answer["vetoes"] else ""
+    veto = f"<p class=vetoed>⚠️ {escape(veto_text(answer))}</p>" if answer["vetoes"] else ""
     scores = "".join(
         f"<span class={_INDICATOR_CLASS[key]} title='{INDICATOR_NAMES[key]}'>{INDICATOR_NAMES[key][:2]} "
         f"{answer['scores'][key]:.1f}</span>"
@@ -189,17 +190,18 @@ def _answer(system: str, answer: Mapping[str, Any]) -> str:
     )
     return (
         f"<div class=answer><h4>{escape(system)} <b>{answer['overall']:.2f}</b></h4>{veto}"
-        f"<p class=text>{mark(answer['answer'], evidence)}</p><p class=scores>{scores}</p>"
+        f"<p class=text>{mark(answer['answer'], evidence, answer['vetoes'])}</p><p class=scores>{scores}</p>"
         f"<details><summary>{len(evidence)} 条依据</summary><ul>{items}</ul></details></div>"
     )
 
 
-def mark(text: str, evidence: Sequence[Mapping[str, Any]]) -> str:
-    """``text`` as HTML with each finding's characters marked; where findings overlap a stretch carries all reasons.
+def mark(text: str, evidence: Sequence[Mapping[str, Any]], vetoes: Sequence[Mapping[str, Any]] = ()) -> str:
+    """``text`` as HTML with each finding's and veto's characters marked; overlapping ones share a stretch.
 
-    A stretch takes the colour of its first negative finding, else of its shortest one.
+    A stretch carries all its reasons, and takes the colour of a negative finding first, else of its shortest one.
     """
-    placed = [e for e in evidence if 0 <= e["start"] < e["end"] <= len(text)]
+    dangers = [{**v, "criterion": f"安全否决: {v['note']}", "points": -5.0, "indicator": None} for v in vetoes]
+    placed = [e for e in (*dangers, *evidence) if 0 <= e["start"] < e["end"] <= len(text)]
     edges = sorted({0, len(text), *(e["start"] for e in placed), *(e["end"] for e in placed)})
     parts = []
     for start, end in itertools.pairwise(edges):
@@ -210,7 +212,9 @@ def mark(text: str, evidence: Sequence[Mapping[str, Any]]) -> str:
             continue
         here.sort(key=lambda e: (e["points"] >= 0, e["end"] - e["start"]))
         reasons = "\n".join(f"{e['points']:+.1f} {e['criterion']} ({e['source']})" for e in here)
-        classes = " ".join(dict.fromkeys(_INDICATOR_CLASS[e["indicator"]] for e in here))
+        classes = " ".join(
+            dict.fromkeys(_INDICATOR_CLASS[e["indicator"]] if e["indicator"] else "danger" for e in here)
+        )
         negative = " neg" if here[0]["points"] < 0 else ""
         parts.append(f'<mark class="{classes}{negative}" title="{escape(reasons, quote=True)}">{piece}</mark>')
     return "".join(parts)
@@ -255,6 +259,7 @@ break-inside:avoid}article[hidden]{display:none}
 mark{color:inherit;border-radius:3px;padding:1px 1px}mark.i0,.scores .i0{background:var(--c0)}
 mark.i1,.scores .i1{background:var(--c1)}mark.i2,.scores .i2{background:var(--c2)}
 mark.i3,.scores .i3{background:var(--c3)}mark.i4,.scores .i4{background:var(--c4)}
+mark.danger{outline:2px solid var(--down)}
 mark.neg{background:var(--neg);text-decoration:underline wavy var(--down) 1px;text-underline-offset:4px}
 .scores{display:flex;gap:6px;flex-wrap:wrap;margin:6px 0}.scores span{border-radius:9px;padding:0 9px;font-size:13px}
 details ul{margin:6px 0;padding-left:18px;font-size:14px}details b{display:inline-block;min-width:36px}

@@ -47,7 +47,12 @@ def render_summary(report: Mapping[str, Any]) -> str:
 
 def veto_lines(report: Mapping[str, Any]) -> list[str]:
     """One line for each vetoed answer: system, question id, reasons."""
-    return [f"{a['system']} {a['id']}: {'；'.join(a['vetoes'])}" for a in report["answers"] if a["vetoes"]]
+    return [f"{a['system']} {a['id']}: {veto_text(a)}" for a in report["answers"] if a["vetoes"]]
+
+
+def veto_text(answer: Mapping[str, Any]) -> str:
+    """The reasons of an answer's vetoes in one line."""
+    return "；".join(veto["note"] for veto in answer["vetoes"])
 
 
 def render_markdown(report: Mapping[str, Any]) -> str:
@@ -98,14 +103,17 @@ def display_width(text: str) -> int:
 def _remarks(report: Mapping[str, Any]) -> list[str]:
     summary = report["summary"]
     remarks = list(summary["notes"])
-    matched = summary.get("length_matched", {})
-    if "differences" in matched:
-        change = matched["differences"]["overall"]
+    if lengths := summary.get("length_matched"):
         remarks.append(
-            f"长度相近的 {matched['pairs']} 对回答: 综合 {change['mean']:+.2f} "
-            f"({change['low']:+.2f} … {change['high']:+.2f})"
+            f"回答长度为原来的 {lengths['length_ratio']:.2f} 倍；同等长度下综合得分 {_change(lengths['adjusted'])}"
         )
+        if lengths["matched"]:
+            remarks.append(f"长度相近的 {lengths['matched']['n']} 对回答: 综合得分 {_change(lengths['matched'])}")
     return remarks
+
+
+def _change(interval: Mapping[str, float]) -> str:
+    return f"{interval['mean']:+.2f} (95%区间 {interval['low']:+.2f} … {interval['high']:+.2f})"
 
 
 def _row(cells: Sequence[str]) -> str:
