@@ -6,19 +6,29 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from data_mlx import bp, figures, warmth
+from data_mlx.amounts import AMOUNTS
 from data_mlx.cases import Case, Narrative, band_of, conditions, dosed, narratives
 from data_mlx.compose import Moves, assemble
 from data_mlx.questions import foreign, kpa
-from data_mlx.readings import BY_QUANTITY
+from data_mlx.readings import BY_QUANTITY, Band
 from data_mlx.spin import slot_names, spin
 from data_mlx.vignettes import CRISES, EMERGENCIES
 from precision_lora import knowledge
 from precision_lora.knowledge import Condition, RedFlag
 
+# Conditions whose figures are meant for children too.
+CHILD_AMOUNTS = frozenset({"child_fever", "hfmd", "common_cold", "pharyngitis", "influenza", "scald"})
+# What people may buy and take by themselves when it is bad; all else is for the doctor to choose.
+SELF_CARE = frozenset({"对乙酰氨基酚", "布洛芬", "氯雷他定", "西替利嗪", "氨溴索", "铝碳酸镁", "蒙脱石散", "乳果糖"})
+
 WHO = {
     "我": ("您",), "妈妈": ("您母亲", "您妈妈", "老人家", "阿姨"), "爸爸": ("您父亲", "您爸爸", "老人家", "叔叔"), "老公": ("您先生", "您爱人"), "老婆": ("您太太", "您爱人"),
     "爷爷": ("您爷爷", "老人家", "老爷子"), "奶奶": ("您奶奶", "老人家", "老太太"), "儿子": ("孩子",), "女儿": ("孩子",),
 }
+
+
+def _as_tuple(text: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (text,) if isinstance(text, str) else text
 
 
 class Talk:
@@ -39,7 +49,7 @@ class Talk:
             "drug": lambda rng: self.drug_line(rng),
         }
         if self.condition is not None:
-            own |= {"dept": self.condition.department, "follow_up": str(self.condition.follow_up), "cond": self.condition.name}
+            own |= {"dept": self.condition.department, "follow_up": lambda rng: rng.choice(_as_tuple(self.condition.follow_up)), "cond": self.condition.name}
         self.slots = figures.FactSlots(own)
 
     def _next_lifestyle(self) -> str:
@@ -76,11 +86,19 @@ class Talk:
 
     def allowed_drugs(self) -> list[str]:
         """Drugs of the condition that may be named to this patient."""
-        if self.condition is None or self.case.asker.age < 14:
+        if self.condition is None or self.case.asker.age < 18:
             return []
         if self.case.asker.group and self.case.condition != "gestational_hypertension":
             return []
         return dosed(self.condition)
+
+    def amounts(self) -> list[str]:
+        """Templates with figures that fit the patient, in a new order."""
+        age = self.case.asker.age
+        if age < 18 and self.case.condition not in CHILD_AMOUNTS:
+            return []
+        fitting = [a for a in AMOUNTS.get(self.case.condition, ()) if not (age < 1 and "mg" in a)]
+        return self.rng.sample(fitting, len(fitting))
 
     def drug_line(self, rng: Random) -> str:
         """``氨氯地平，每日一次，每次5 mg`` of a drug of this condition."""
@@ -117,7 +135,7 @@ ABOVE = (
     "{whos}{name}[是|测到|到了]{value}，[正常范围|参考范围|正常值][是|在|一般为]{range}，[确实偏高|已经偏高|高出来了|超过了正常]",
     "{name}[的|]正常[范围|值][一般|通常|大致]是{range}，{whos}{value}[超出了|高过上限|已经偏高|偏高]",
     "[先看数字|先说数值|说到数值]：{value}，[对照|比起|对比]{range}的[正常范围|参考范围]，[是偏高的|高了|偏高]",
-    "{name}{value}[，|]超过[了|]正常范围（{range}）", "[按|拿]{range}的[标准|参考范围][来看|比]，{whos}{name}{value}[属于偏高|偏高|高了]",
+    "{name}{value}[，|]超过[了|]正常范围（{range}）", "[按|拿]{range}的[参考范围|正常范围][来看|比]，{whos}{name}{value}[属于偏高|偏高|高了]",
     "[直接回答您|先回答您]：{value}[偏高|高了]，[正常|一般]是{range}",
 )
 BELOW = tuple(t.replace("确实偏高|已经偏高|高出来了|超过了正常", "确实偏低|已经偏低|低了|没到正常").replace("超出了|高过上限|已经偏高|偏高", "没到下限|低于下限|偏低|偏低了").replace("是偏高的|高了|偏高", "是偏低的|低了|偏低")
@@ -130,6 +148,31 @@ INSIDE = (
 TARGETED = (
     "{whos}{name}{value}，[而|但|]控制目标[一般|通常]是{range}", "[治疗中的人|已经用药的人]{name}[一般要求|目标是]{range}，{whos}是{value}", "[拿|按]控制目标{range}来[比|看]，{whos}{name}{value}[还没达标|高一点|没有到位]",
 )
+LINE_ABOVE = (
+    "{whos}{name}{value}，[已经|]超过{line}（{edge}）", "{line}是{edge}，{whos}{name}{value}[已经越过|超过了|高出来了]", "[先看数字|先说数值]：{name}{value}，{line}[是|为]{edge}，[过线了|已经超过]", "{name}{value}[，|]高于{line}{edge}",
+    "[直接回答您|先回答您]：{value}[偏高|高了]，{line}[定在|是]{edge}",
+)
+LINE_BELOW = (
+    "{whos}{name}{value}，[没有到|低于]{line}（{edge}）", "{line}是{edge}，{whos}{name}{value}[没有超过|还在线下]", "[先让您放心|先说结论]：{name}{value}[不高|没有超]，{line}[是|为]{edge}", "{name}{value}，[离|比]{line}{edge}[还低|低一些]",
+)
+GRADE_INSIDE = (
+    "{whos}{name}{value}，[落在|处在]{range}[之间|这一段]，[偏高了一点|有些偏高]", "[先看数字|先说数值]：{name}{value}，[正好|恰好]在{range}[之间|里面]，[偏高一些|有点偏高]", "{range}[这一段|之间]叫{line}，{whos}{name}{value}[就在里面|正在其中]",
+)
+GRADE_BELOW = (
+    "{whos}{name}{value}，[正常|合格的]{name}[应|应该]低于{edge}，[没有超|是正常的]", "[先让您放心|先说结论]：{name}{value}[是正常的|没有问题]，[低于|没到]{edge}就好", "{name}低于{edge}[算正常|就正常]，{whos}{value}[属于正常|没有超]",
+)
+LINES = {"dm_hba1c": "糖尿病的诊断线", "hyperuricemia": "高尿酸血症的界线", "dm_2h_postprandial": "糖尿病的诊断线", "prediabetes_hba1c": "糖尿病前期", "igt_postprandial": "糖耐量减低"}
+
+
+def _findings(band: Band, meaning: str) -> tuple[str, ...]:
+    """Sentences that set a value against what the quoted fact is: a range, a line, a grade or a target."""
+    if meaning == "target":
+        return TARGETED
+    if meaning == "diagnostic":
+        return LINE_BELOW if band.name == "normal" else LINE_ABOVE
+    if meaning == "grade":
+        return GRADE_BELOW if band.name == "normal" else GRADE_INSIDE
+    return {"low": BELOW, "normal": INSIDE}.get(band.name, ABOVE)
 
 
 def _reading(t: Talk) -> Moves:
@@ -147,29 +190,21 @@ def _reading(t: Talk) -> Moves:
     else:
         value_text = figures.with_unit(rng, shown, unit)
     own |= {"name": rng.choice(reading.names), "value": value_text, "range": lambda r: figures.bounds(r, fact)}
-    if fact.meaning == "diagnostic" and fact.high is None:
-        # The table holds the line of disease: the healthy side is quoted.
-        own["range"] = lambda r: _other_side(r, fact)
-    if fact.meaning == "grade" and band.reference == "igt_postprandial":
-        own["range"] = lambda r: f"{figures.edge(r, fact, 'low')}以下"
+    if fact.meaning in ("diagnostic", "grade"):
+        own |= {"line": LINES[fact.id], "edge": lambda r: figures.edge(r, fact, "low")}
     goal = fact.high if isinstance(fact.high, float) else 0.0
     own["goal_verdict"] = rng.choice(("还没有达标", "离目标还差一点", "现在偏高一些", "没有达到目标")) if value > goal else "已经达标"
     t.slots = figures.FactSlots(own)
-    pool = {"low": BELOW, "high": ABOVE, "border": ABOVE, "normal": INSIDE, "below": INSIDE, "treated": TARGETED}[band.name]
+    pool = _findings(band, fact.meaning)
     finding = t.pick(pool)
     if case.unit:
         finding = _converted(t, shown, unit, places, finding)
-    steps = t.some(t.usable(band.steps), 4)
+    steps = t.some((*t.usable(band.steps), *(t.amounts()[:1] if band.name != "normal" else ())), 4)
     urgent = t.urgent([t.say(u) for u in band.urgent]) if band.urgent and rng.random() < 0.7 else ""
     if band.name != "normal" and not urgent and t.narrative and rng.random() < 0.4:
         urgent = t.urgent(t.narrative.alarms)
     closing = t.closing() if band.name != "normal" or rng.random() < 0.5 else ""
     return Moves(t.empathy(), finding, [t.pick(band.means)], steps, urgent, closing)
-
-
-def _other_side(rng: Random, fact: knowledge.Fact) -> str:
-    edge = figures.edge(rng, fact, "low")
-    return rng.choice((f"不超过{edge}", f"≤{edge}")) if fact.low_open else rng.choice((f"低于{edge}", f"<{edge}"))
 
 
 def _converted(t: Talk, shown: str, unit: str | None, places: int, finding: str) -> str:
@@ -302,9 +337,9 @@ def _condition_steps(t: Talk) -> list[str]:
     """Checks, habits, a drug with its dose and a fact or two for the condition."""
     assert t.condition and t.narrative
     exams = t.rng.sample(t.condition.examinations, min(len(t.condition.examinations), t.rng.choice((2, 2, 3))))
-    pool = ["[到|去]{dept}[查|做]" + "、".join(exams[:-1]) + ("和" if len(exams) > 1 else "") + exams[-1], "{life1}", "{life2}", "{follow_up}"]
+    pool = ["[到|去]{dept}[查|做]" + "、".join(exams[:-1]) + ("和" if len(exams) > 1 else "") + exams[-1], "{life1}", "{life2}", "{follow_up}", *t.amounts()[:2]]
     if t.allowed_drugs():
-        otc = [n for n in t.allowed_drugs() if (d := figures.drug(n)) is not None and d.otc]
+        otc = [n for n in t.allowed_drugs() if n in SELF_CARE]
         if otc and t.rng.random() < 0.75:
             entry = figures.drug(t.rng.choice(otc))
             assert entry is not None
@@ -360,6 +395,8 @@ def _drug(t: Talk) -> Moves:
     if d.interactions:
         i = rng.choice(d.interactions)
         mixed = t.say(f"[和|与]{i.other}[同用|一起用]要[当心|小心]：{i.effect}")
+    if case.frame == "group":
+        mixed = ""  # naming a second drug to a special group needs its own check
     steps: list[str] = []
     finding, means = usual, [most] if most else []
     general = ["[按时吃|每天固定时间吃]，[别|不要]自己[加量|加减]", avoid, mixed, "[用药期间|吃药期间]不[喝酒|饮酒]", "[把正在吃的药|所有在吃的药]列个单子给医生看", "{follow_up}", "{life1}"]
@@ -421,10 +458,10 @@ def _emotion(t: Talk) -> Moves:
     finding = t.say(rng.choice(("[先说让您安心的|先说好消息]", "[说实话|实事求是地说]", "[您最怕的事|您担心的那些]，[多半可以避免|不是注定会发生]", "[从医生的角度看|按我们的经验]", "[别被名字吓住|别让病名吓住]", "")))
     pool: list[str] = []
     if t.case.condition == "hypertension":
-        pool = list(t.usable(bp.STEPS["grade1"]))
+        pool = [*t.usable(bp.STEPS["grade1"]), *t.amounts()[:1]]
         means.append(t.pick(("[一般|通常]把血压降到{bp_target_general}[就好|就行]，[能耐受|受得了]再到{bp_target_tolerated}", "[目标很清楚|方向很明确]：先到{bp_target_general}")))
     elif t.case.condition in ("type2_diabetes", "prediabetes"):
-        pool = ["[空腹血糖|早上空腹]控制在{dm_target_fpg}，糖化血红蛋白{dm_target_hba1c}" if t.case.condition == "type2_diabetes" else "[空腹血糖|早上空腹]回到{fpg_normal}[就达到目的了|就好]", "{life1}", "{life2}", "{follow_up}"]
+        pool = ["[空腹血糖|早上空腹]控制在{dm_target_fpg}，糖化血红蛋白{dm_target_hba1c}" if t.case.condition == "type2_diabetes" else "[空腹血糖|早上空腹]回到{fpg_normal}[就达到目的了|就好]", "{life1}", "{life2}", "{follow_up}", *t.amounts()[:2]]
         if t.allowed_drugs() and t.case.condition == "type2_diabetes":
             pool.append("[药物|用药]方面[常用|一般先用]{drug}，[由医生调|慢慢加量]")
     steps = t.some(pool, 3) if pool else _condition_steps(t)
@@ -497,7 +534,7 @@ def follow_answer(case: Case, topic: str, turn: int, belief: str = "", drug: str
     moves = Moves()
     if topic == "lifestyle":
         moves.finding = t.say(rng.choice(("[平时|日常]这样做[最管用|就好]", "[生活上|吃和动上][抓住几点|记住几样]就[行|可以]", "[自己能做的|在家能做的][不少|很多]")))
-        moves.steps = [*t.some(["{life1}"] * 4, 4)]
+        moves.steps = t.some([*["{life1}"] * 3, *t.amounts()[:2]], 5)
         moves.meaning = [rng.choice(n.explains)]
     elif topic == "belief":
         truth = dict(n.beliefs)[belief]

@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 from data_mlx.cases import FAMILIES, Case, sample  # noqa: E402
 from data_mlx.render import STYLES, Message, conversation  # noqa: E402
 from data_mlx.similarity import NearCopies, near_question  # noqa: E402
+from precision_lora import knowledge  # noqa: E402
 from precision_lora.errors import UserError, run_main  # noqa: E402
 
 FOLDER = Path(__file__).resolve().parent
@@ -45,6 +46,21 @@ class Row:
         return json.dumps({"messages": list(self.messages)}, ensure_ascii=False, separators=(", ", ": ")) + "\n"
 
 
+def unmet_red_flag(messages: tuple[Message, ...]) -> bool:
+    """Whether the asker's words raise a red flag that the answers after them do not act on: a question that turned
+    out graver than its frame."""
+    asked = ""
+    for message in messages:
+        if message["role"] == "user":
+            asked += message["content"] + "\n"
+            continue
+        for flag in knowledge.red_flags():
+            raised = all(any(sign in asked for sign in group) for group in flag.signs)
+            if raised and not any(word in message["content"] for word in flag.must_say):
+                return True
+    return False
+
+
 def rows(style: str, seed: int, family: str) -> Iterator[Row]:
     """Endless different rows of one family; what cannot be said in the allowed length is passed over."""
     number = 0
@@ -52,9 +68,11 @@ def rows(style: str, seed: int, family: str) -> Iterator[Row]:
         case = sample(family, seed * 10_000_000 + number)
         number += 1
         try:
-            yield Row(case, tuple(conversation(case, style)))
+            messages = tuple(conversation(case, style))
         except ValueError:
             continue
+        if style == "vague" or not unmet_red_flag(messages):
+            yield Row(case, messages)
 
 
 def distinct_rows(style: str, seed: int, family: str, count: int) -> list[Row]:

@@ -263,6 +263,9 @@ def _reading_case(rng: Random, seed: int, reading: Reading, family: str) -> Case
     asker = sample_asker(rng, narrative, band.sex)
     if asker.age < 18:
         asker = Asker("我", rng.randint(20, 60), asker.sex)
+    reference = figures.fact(band.reference)
+    if reference.age is not None and not reference.age[0] <= asker.age <= reference.age[1]:
+        asker = Asker("我", rng.randint(max(20, int(reference.age[0])), min(59, int(reference.age[1]))), asker.sex)
     frame = "treated" if band.name == "treated" else "reading"
     unit = ""
     if reading.other_unit in ("mg/dL",) and rng.random() < 0.12:

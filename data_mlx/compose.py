@@ -89,10 +89,13 @@ def assemble(rng: Random, moves: Moves, young: bool = False, brief: bool = False
     steps = steps[:limit] if not moves.first else steps
     meaning = list(moves.meaning)
     closing, empathy, urgent = moves.closing, moves.empathy, moves.urgent
+    finding_digits = moves.finding
     state = rng.getstate()
     while True:
         rng.setstate(state)
         join = rng.choice(("，", "，", "。", "；"))
+        if re.search(r"\d", finding_digits) and any(re.search(r"\d", m) for m in meaning):
+            join = "。"  # two figures of different meaning in one sentence are easily misread
         finding = moves.finding.rstrip("。")
         body_meaning = _end(rng.choice(("，", "。", "；")).join(m.rstrip("。") for m in meaning)) if meaning else ""
         parts = {"E": empathy, "F": "", "M": "", "S": step_text(rng, steps), "U": urgent, "C": closing}

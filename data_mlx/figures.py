@@ -74,6 +74,8 @@ def with_unit(rng: Random, text: str, unit: str | None) -> str:
     if not unit:
         return text
     unit = SPOKEN_UNITS.get(unit, unit)
+    if unit.startswith("10"):
+        return f"{text}×{unit}"
     gap = "" if unit in CLOSE_UNITS else rng.choice((" ", ""))
     return f"{text}{gap}{unit}"
 
@@ -97,7 +99,7 @@ def bounds(rng: Random, entry: Fact) -> str:
         assert low is not None
         number = with_unit(rng, bound_text(low, places), entry.unit)
         return rng.choice((f">{number}", f"超过{number}", f"高于{number}") if entry.low_open else
-                          (f"≥{number}", f"达到或超过{number}", f"不低于{number}"))
+                          (f"≥{number}", f"≥{number}", f"{number}及以上", f"不低于{number}"))
     number = with_unit(rng, bound_text(high, places), entry.unit)
     return rng.choice((f"<{number}", f"{number}以下", f"低于{number}") if entry.high_open else (f"≤{number}", f"不超过{number}"))
 
@@ -130,7 +132,7 @@ def dose(rng: Random, entry: Drug, start: bool = True) -> str:
     each = rng.choice(("每次", "一次"))
     if not d.frequency:
         return f"{each}{amount}"
-    often = rng.choice(d.frequency)
+    often = d.frequency[0]
     return rng.choice((f"{each}{amount}，{often}", f"{often}，{each}{amount}", f"{often}、{each}{amount}"))
 
 
