@@ -39,7 +39,7 @@ _PRESSURES = _KIN["blood_pressure"]
 
 _MEANINGS: dict[str, re.Pattern[str]] = {
     "normal": re.compile(r"正常|参考(?:值|范围|区间)|标准范围|健康(?:人|成人)|合适水平|适宜"),
-    "diagnostic": re.compile(r"诊断|确诊|才算|就算|算是?(?:高|糖尿|发)|界限|界值|切点|(?:属于|叫|称为|定义为)(?:高|糖尿|发|低|肥)|高血压是|糖尿病是|界线|(?:高血压|糖尿病|发热|发烧|高尿酸血症|贫血|低血糖)[（(]▮"),
+    "diagnostic": re.compile(r"诊断|确诊|才算|就算|算是?(?:高|糖尿|发)|界限|界值|切点|(?:属于|叫|称为|定义为)(?:高|糖尿|发|低|肥)|高血压是|糖尿病是|界线|(?:提示|考虑|怀疑)(?:高|糖尿|低血|贫血|感染|甲|肾|肝)|(?:高血压|糖尿病|发热|发烧|高尿酸血症|贫血|低血糖)[（(]▮"),
     "grade": re.compile(r"[123一二三ⅠⅡⅢ]级|轻度|中度|重度|受损|减低|超重|肥胖|正常高值|高热|低热|分级"),
     "target": re.compile(r"目标|控制(?:在|到|住)|降(?:到|至)|达标|维持|保持在|压到|稳定在"),
     "action": re.compile(r"立即|马上|急诊|启动|停用|及时就医|尽快就医|去医院"),
@@ -71,6 +71,7 @@ _DENIED = re.compile(r"不|没|未|尚|非|无")
 _PATIENT = re.compile(r"您|你|这次|本次|目前|现在|最近|昨天|今天|您的|波动|测(?:得|到|出)|查(?:得|到|出)|化验|报告")
 _PREGNANT_FACT = re.compile(r"孕|妊娠|产")
 _CHILD_FACT = re.compile(r"儿|婴|孩|青少年|月龄")
+_GLUCOSE_TIME = re.compile(r"空腹|[餐饭]后|随机|小时|睡前|OGTT|糖耐量|FPG|FBG|GLU|PBG|PG|早晨")
 _FILLING = re.compile(r"[是为在约就即也都一般通常大概应该（(：: ]")
 _BREAK = re.compile(r"[。！？!?；;\n]")
 
@@ -140,6 +141,14 @@ def window(text: str, quantity: Quantity, others: Sequence[Quantity]) -> str:
     return text[begin : quantity.start] + "▮" + text[quantity.end : end]
 
 
+def _sentence(text: str, quantity: Quantity) -> str:
+    """The sentence up to the quantity and a few characters on."""
+    begin = max(0, quantity.start - 100)
+    for match in _BREAK.finditer(text, begin, quantity.start):
+        begin = match.end()
+    return text[begin : quantity.end + 12]
+
+
 def meanings(words: str) -> set[str]:
     """What kind of statement the words around a number make: those of its clause, else those of its sentence."""
     place = words.index("▮")
@@ -148,7 +157,7 @@ def meanings(words: str) -> set[str]:
     near = words[begin : min(ends, default=len(words))]
     own = _said(near)
     # 正常范围大家都有数，一般在3.9～6.1: only a clause that names nothing itself takes its sense from its neighbours.
-    return own if own or len(_FILLING.sub("", words[begin:place])) > 6 else _said(words)
+    return own if own or len(_FILLING.sub("", words[begin:place])) > 6 else _said(words[:place])
 
 
 def _said(words: str) -> set[str]:
@@ -262,7 +271,7 @@ def _matches(quantity: Quantity, listed: Range, factor: float, words: str, next_
         if fact_low is None:
             return end_agrees and listed.fact.meaning in ("limit", "duration", "amount")
         if fact_high is None:
-            return start_agrees and listed.fact.meaning in ("limit", "duration", "amount", "action")
+            return start_agrees and listed.fact.meaning in ("duration", "amount")
         return start_agrees and end_agrees
     value = low if low is not None else high
     return (_near(value, fact_low, slack) and _direction_agrees(quantity, True, listed.fact, words)) or (
@@ -316,6 +325,8 @@ def judge(quantity: Quantity, text: str, others: Sequence[Quantity], asker: Aske
     if measure is None or measure not in measures():
         return None
     words = window(text, quantity, others)
+    if measure in _KIN["random_glucose"] and not _GLUCOSE_TIME.search(_sentence(text, quantity)):
+        measure = "random_glucose"  # carried over from an earlier sentence: any of the family may be meant
     part = _pair_part(measure)
     pool = candidates(measure, asker, words)
     if part is not None:

@@ -54,7 +54,10 @@ def _in_context(quantities: Sequence[Quantity], asker: Asker) -> list[Quantity]:
         if quantity.measures is None:
             for other in asker.quantities:
                 same = (quantity.low, quantity.high, quantity.second_low) == (other.low, other.high, other.second_low)
-                if same and other.measures and quantity.unit in (None, other.unit) and quantity.form == other.form:
+                units = quantity.unit in (None, other.unit) or (
+                    other.unit is None and canonical_factor(other.measures or "", quantity.unit) == 1.0
+                )
+                if same and units and other.measures and quantity.form == other.form:
                     quantity = replace(quantity, measures=other.measures)
                     break
         if quantity.measures is not None or not is_bare(quantity):

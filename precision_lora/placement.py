@@ -53,7 +53,7 @@ def zone(measure: str, asker: Asker, index: int = 0) -> Zone | None:
     """The zones of a measure for this asker; ``index`` 1 is the diastolic part of a pair."""
     facts = [f for f in candidates(measure, asker, "") if f.meaning in ("normal", "diagnostic", "limit")]
     related = kin(measure)
-    if measure not in ("random_glucose", "bedtime_glucose", "nonfasting_glucose", "blood_pressure"):
+    if measure not in ("random_glucose", "bedtime_glucose", "nonfasting_glucose"):
         own = [f for f in facts if f.quantity == measure or f.quantity in related[:2]]
         facts = own or facts
     normal = [f for f in facts if f.meaning == "normal"]
