@@ -23,6 +23,7 @@ from tqdm import tqdm
 from precision_lora import folders, fusing, merging, model_card
 from precision_lora.adapters import CONFIG_FILE, Adapter, read_adapter
 from precision_lora.base_folder import Base, read_base
+from precision_lora.blas import use_fast_blas
 from precision_lora.config import ADAPTER_DIR, DEMO_SETTINGS, MODEL_DIR, PROJECT
 from precision_lora.errors import EXIT_DONE, UserError, run_main
 from precision_lora.folders import gigabytes
@@ -82,7 +83,8 @@ def resolve_paths(args: argparse.Namespace) -> tuple[Path, Path, Path]:
         from precision_lora.model import resolve_base
 
         base = resolve_base(args.base_model)
-    return base, adapter, output.absolute()
+    # A linked folder is replaced where it really lies, and the link stays.
+    return base, adapter, output.resolve() if output.is_symlink() else output.absolute()
 
 
 def check_request(args: argparse.Namespace, base: Path, adapter: Path, output: Path) -> None:
@@ -263,6 +265,8 @@ def main() -> int:
     adapter = read_adapter(adapter_path)
     check_request(args, base_path, adapter_path, output)
     check_model = not args.no_model_check and mlx_is_there()
+    if check_model and (hint := use_fast_blas()):
+        print(hint)
     precision, plan, measured = choose_precision(args, base, adapter, check_model)
     parent = folders.existing_parent(output)
     clones = folders.can_clone(base_path / "config.json", parent)

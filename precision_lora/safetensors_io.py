@@ -113,20 +113,19 @@ def _tensor(name: str, entry: Mapping[str, Any], path: Path, data_start: int) ->
 def lay_out(tensors: Iterable[Tensor], metadata: Mapping[str, str], file: Path) -> tuple[bytes, dict[str, Tensor]]:
     """Place tensors in a new file: its opening bytes and the tensors at their new positions.
 
-    Only name, dtype and shape of the given tensors count. Wide types come first, so that every tensor stays aligned.
+    Of the given tensors, all but their positions counts. Wide types come first, so that every tensor stays aligned.
     """
-    ordered = sorted(tensors, key=lambda tensor: -ITEM_BYTES[tensor.dtype])
+    ordered = sorted(tensors, key=lambda tensor: -ITEM_BYTES.get(tensor.dtype, 1))
     fields: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     position, offsets = 0, {}
     for tensor in ordered:
-        nbytes = ITEM_BYTES[tensor.dtype] * math.prod(tensor.shape)
-        offsets[tensor.name] = (position, position + nbytes)
+        offsets[tensor.name] = (position, position + tensor.nbytes)
         fields[tensor.name] = {
             "dtype": tensor.dtype,
             "shape": list(tensor.shape),
             "data_offsets": list(offsets[tensor.name]),
         }
-        position += nbytes
+        position += tensor.nbytes
     text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     opening = struct.pack("<Q", len(text)) + text
