@@ -65,8 +65,8 @@ class Span:
 
 
 @cache
-def _lexicon() -> tuple[re.Pattern[str], dict[str, str]]:
-    """The pattern of all known medical words and the class letter of each; "" for a term without class.
+def _lexicon() -> dict[str, str]:
+    """All known medical words, folded, and the class letter of each; "" for a term without class.
 
     Words that are no terms (context, lifestyle) are there too, as ``_MASK``: 多饮水 hides 多饮.
     """
@@ -84,7 +84,35 @@ def _lexicon() -> tuple[re.Pattern[str], dict[str, str]]:
             classes |= dict.fromkeys(names, _MASK)
     for drug in knowledge.drugs():
         classes |= dict.fromkeys(map(fold, (drug.name, *drug.aliases)), span_rules.DRUG)
-    return re.compile(longest_match_pattern(classes)), classes
+    return classes
+
+
+@cache
+def _word_lengths() -> tuple[re.Pattern[str], dict[str, tuple[int, ...]]]:
+    """Which characters begin a word of the lexicon, and how long those words are, longest first."""
+    lengths: dict[str, set[int]] = {}
+    for word in _lexicon():
+        lengths.setdefault(word[0], set()).add(len(word))
+    starts = re.compile(f"[{re.escape(''.join(sorted(lengths)))}]")
+    return starts, {first: tuple(sorted(sizes, reverse=True)) for first, sizes in lengths.items()}
+
+
+def _longest_words(text: str) -> Iterator[tuple[int, int]]:
+    """The longest lexicon word at each position, left to right; looked up by length, as a dictionary is
+    five times faster here than a prefix tree in a regular expression."""
+    starts, lengths = _word_lengths()
+    words = _lexicon()
+    search = starts.search
+    position = 0
+    while match := search(text, position):
+        position = match.start()
+        for length in lengths[text[position]]:
+            if text[position : position + length] in words:
+                yield position, position + length
+                position += length
+                break
+        else:
+            position += 1
 
 
 @cache
@@ -113,19 +141,21 @@ def _is_latin(character: str) -> bool:
 
 def _entities(text: str) -> list[tuple[int, int, str]]:
     """(start, end, class letter or "") of the medical words of folded ``text``, compounds and forms included."""
+    classes = _lexicon()
     found: list[tuple[int, int, str]] = []
     for match in span_rules.COMPOUND.finditer(text):
         name = match.lastgroup
         letter = {"symptom": span_rules.SYMPTOM, "test": span_rules.TEST}.get(name or "", span_rules.DISEASE)
         found.append((*match.span(), letter))
-    pattern, classes = _lexicon()
-    for match in pattern.finditer(text):
-        start, end = match.span()
+    for match in span_rules.SYNDROME.finditer(text):
+        if name_of := span_rules.SYNDROME_NAME.search(text, max(0, match.start() - 5), match.start()):
+            found.append((name_of.start(), match.end(), span_rules.DISEASE))
+    for start, end in _longest_words(text):
         if _is_latin(text[start]) and start and _is_latin(text[start - 1]):
             continue
         if _is_latin(text[end - 1]) and end < len(text) and _is_latin(text[end]):
             continue
-        letter = classes[match[0]]
+        letter = classes[text[start:end]]
         if letter == _MASK:
             continue
         before, after = _WITH_FORM.get(letter, (None, None))
@@ -202,6 +232,18 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
+def _apart_from(spans: list[tuple[int, int]], others: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those of ``spans`` that touch none of ``others``; both in order."""
+    apart = []
+    index = 0
+    for start, end in spans:
+        while index < len(others) and others[index][1] <= start:
+            index += 1
+        if index == len(others) or others[index][0] >= end:
+            apart.append((start, end))
+    return apart
+
+
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     while start < end and text[start] in " ，,、。；;：:\n(（)）":
         start += 1
@@ -226,13 +268,21 @@ def find(text: str) -> list[Span]:
     for start, end, mark in _clauses(shadow):
         clause = shadow[start:end]
         medical = _ENTITY.search(clause)
-        if not medical and end - start <= 40 and (hit := span_rules.WARM_CLAUSE.search(clause)):
-            if hit.end() < len(clause) or mark in "？?" or hit[0][0] not in "不活撑说聊陪身心":
+        asks = mark != "" and mark in "？?"
+        if asks and (
+            span_rules.EXPLORING_ANYTHING.search(clause)
+            or (not medical and span_rules.EXPLORING_CLAUSE.search(clause))
+        ):
+            warm_spans.append((start, end))
+        elif not medical and end - start <= 40 and (hit := span_rules.WARM_CLAUSE.search(clause)):
+            if hit.end() < len(clause) or asks or hit[0][0] not in "不活撑说聊陪身心":
                 warm_spans.append((start, end))
         elif (hit := span_rules.ADVICE_CLAUSE.search(clause)) and not span_rules.NO_ADVICE.search(clause):
             advice_spans.append((start if hit.start() <= 14 else start + hit.start(), end))
+        elif (hit := span_rules.BIDDING_CLAUSE.search(clause)) and not span_rules.NO_BIDDING.search(clause):
+            advice_spans.append((start + hit.start("act"), end))
     warm = _merged(_trimmed(folded, *span) for span in warm_spans)
-    advice_spans = [(s, e) for s, e in advice_spans if not any(s < we and ws < e for ws, we in warm)]
+    advice_spans = _apart_from(advice_spans, warm)
     by_kind: dict[str, list[tuple[int, int]]] = {
         "term": [(s, e) for s, e, letter in entities if letter != span_rules.PLACE],
         "number": [part for q in numbers for part in (q.parts or ((q.start, q.end),))],
