@@ -125,19 +125,18 @@ def canonical_factor(measure: str, unit: str | None) -> float | None:
     return entry.conversions.get(unit)
 
 
-def window(text: str, quantity: Quantity, others: Sequence[Quantity]) -> str:
-    """The words that speak of the quantity: its sentence, up to the neighbouring numbers."""
+def window(text: str, quantities: Sequence[Quantity], index: int) -> str:
+    """The words that speak of a quantity, which ▮ stands for: its sentence, up to the neighbouring numbers."""
+    quantity = quantities[index]
     begin, end = max(0, quantity.start - 50), min(len(text), quantity.end + 30)
     for match in _BREAK.finditer(text, begin, quantity.start):
         begin = match.end()
     if stop := _BREAK.search(text, quantity.end, end):
         end = stop.start()
-    for other in others:
-        if other.end <= quantity.start:
-            begin = max(begin, other.end)
-        elif other.start >= quantity.end:
-            end = min(end, other.start)
-            break
+    if index:
+        begin = max(begin, quantities[index - 1].end)
+    if index + 1 < len(quantities):
+        end = min(end, quantities[index + 1].start)
     return text[begin : quantity.start] + "▮" + text[quantity.end : end]
 
 
@@ -319,12 +318,13 @@ def describe(fact: Fact) -> str:
     return f"{fact.label}：{value}{unit}"
 
 
-def judge(quantity: Quantity, text: str, others: Sequence[Quantity], asker: Asker) -> Reading | None:
+def judge(text: str, quantities: Sequence[Quantity], index: int, asker: Asker) -> Reading | None:
     """Supported or contradicted by the facts of what the quantity measures; None where they do not speak of it."""
+    quantity = quantities[index]
     measure = quantity.measures
     if measure is None or measure not in measures():
         return None
-    words = window(text, quantity, others)
+    words = window(text, quantities, index)
     if measure in _KIN["random_glucose"] and not _GLUCOSE_TIME.search(_sentence(text, quantity)):
         measure = "random_glucose"  # carried over from an earlier sentence: any of the family may be meant
     part = _pair_part(measure)

@@ -110,9 +110,9 @@ def _amounts(quantity: Quantity, unit: str) -> tuple[float, float] | None:
     return min(known), max(known)
 
 
-def _times_a_day(quantity: Quantity, quantities: Sequence[Quantity], text: str) -> float | None:
+def _times_a_day(quantities: Sequence[Quantity], index: int, text: str) -> float | None:
     """The frequency that belongs to a dose: the next in its sentence before another dose, else the one just before."""
-    index = quantities.index(quantity)
+    quantity = quantities[index]
     for other in quantities[index + 1 : index + 4]:
         if _SENTENCE.search(text, quantity.end, other.start):
             break
@@ -162,7 +162,7 @@ def dose_readings(
             continue
         is_limit = quantity.comparator in ("<=", "<")
         total = _is_day_total(quantity, text)
-        times = None if total or is_limit else _times_a_day(quantity, quantities, text)
+        times = None if total or is_limit else _times_a_day(quantities, index, text)
         usual = f"{name}常用单次量{_span(known)}" + (f"，每日最多{ceiling:g}{known.unit}" if ceiling is not None else "")
         note = ""
         if total or is_limit:
@@ -349,14 +349,14 @@ def unnoticed_overdose(text: str, asker: Asker) -> list[Finding]:
     if not text or _NOTICED.search(text):
         return []
     quantities = asker.quantities
-    for quantity in quantities:
+    for index, quantity in enumerate(quantities):
         known = limits(quantity.measures) if quantity.measures in drugs() else None
         if known is None or known.unit is None or known.daily is None or quantity.form not in ("value", "range"):
             continue
         amounts = _amounts(quantity, known.unit)
         if amounts is None:
             continue
-        times = 1.0 if _is_day_total(quantity, asker.text) else _times_a_day(quantity, quantities, asker.text) or 1.0
+        times = 1.0 if _is_day_total(quantity, asker.text) else _times_a_day(quantities, index, asker.text) or 1.0
         if amounts[0] * times > known.daily * 1.001:
             note = f"提问者所说的{quantity.measures}剂量超过每日最多{known.daily:g}{known.unit}，回答没有指出"
             return [Finding("unnoticed_overdose", 0, len(text), "error", known.source, note)]

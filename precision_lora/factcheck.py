@@ -72,8 +72,9 @@ def _plain(quantity: Quantity) -> float | None:
     return quantity.low
 
 
-def _computed(quantity: Quantity, text: str, others: Sequence[Quantity], asker: Asker) -> Reading | None:
-    """A number that follows from other numbers: a conversion, a BMI, a mean, a pulse pressure, a sum of doses."""
+def _computed(text: str, quantities: Sequence[Quantity], index: int, asker: Asker) -> Reading | None:
+    """A number that follows from other numbers: a conversion, a BMI, a mean, a pulse pressure."""
+    quantity = quantities[index]
     value = _plain(quantity)
     if value is None:
         return None
@@ -90,9 +91,9 @@ def _computed(quantity: Quantity, text: str, others: Sequence[Quantity], asker: 
             scaled = convert(given, other.unit, quantity.unit)
             if scaled is not None and _close(value, scaled):
                 return Reading(quantity, "computed", None, "单位换算", f"由提问者的{other.text}换算")
-    before = [o for o in others if o.end <= quantity.start and quantity.start - o.end <= 16]
-    if before:
-        reading = _converted(quantity, before[-1], text[before[-1].end : quantity.start])
+    previous = quantities[index - 1] if index else None
+    if previous is not None and quantity.start - previous.end <= 16:
+        reading = _converted(quantity, previous, text[previous.end : quantity.start])
         if reading is not None:
             return reading
     if measure == "bmi" and (index := placement.mass_index(asker)) is not None:
@@ -146,12 +147,12 @@ def _readings(
         if quantity.form == "frequency" or quantity.measures in dosing.drugs():
             readings.append(Reading(quantity, "echo" if echo else "unchecked", None, "", "提问者自己的数值" if echo else "没有可对照的条目"))
             continue
-        judged = judge(quantity, answer, quantities, asker)
+        judged = judge(answer, quantities, index, asker)
         bounded = quantity.comparator in (">", ">=", "<", "<=") or quantity.form == "range"
         if echo and not (judged is not None and judged.verdict == "supported" and bounded):
             readings.append(Reading(quantity, "echo", None, "", "提问者自己的数值"))
             continue
-        computed = _computed(quantity, answer, quantities, asker)
+        computed = _computed(answer, quantities, index, asker)
         if judged is not None and judged.verdict == "supported":
             readings.append(judged)
         else:
@@ -195,17 +196,18 @@ def review(answer: str, question: str = "", history: str = "") -> tuple[tuple[Re
     names = find_names(fold(answer), answer)
     doses, found = dosing.dose_readings(answer, quantities, asker)
     wrong_units = _wrong_units(answer, quantities, asker)
-    spoilt = {(f.start, f.end) for f in wrong_units}
-    readings = [
-        Reading(r.quantity, "contradicted", r.fact_id, f.source, f.note)
-        if (f := next((w for w in wrong_units if (w.start, w.end) == (r.quantity.start, r.quantity.end)), None))
-        else r
-        for r in _readings(answer, quantities, asker, doses)
-    ]
+    spoilt = {(f.start, f.end): f for f in wrong_units}
+    readings = []
+    for reading in _readings(answer, quantities, asker, doses):
+        fault = spoilt.get((reading.quantity.start, reading.quantity.end))
+        if fault is not None:
+            reading = Reading(reading.quantity, "contradicted", reading.fact_id, fault.source, fault.note)
+        readings.append(reading)
     found += wrong_units
+    named = {(f.start, f.end) for f in found}
     for reading in readings:
         span = (reading.quantity.start, reading.quantity.end)
-        if reading.verdict == "contradicted" and span not in spoilt and not any((f.start, f.end) == span for f in found):
+        if reading.verdict == "contradicted" and span not in named:
             found.append(Finding("contradicted_number", *span, "error", reading.source, f"“{reading.quantity.text}”{reading.note}"))
     found += dosing.contraindicated(answer, names, asker)
     found += dosing.unnoticed_overdose(answer, asker)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from precision_lora.asker import Asker
 from precision_lora.claims import applies, candidates, canonical_factor, describe, facts_of, kin, measures, ranges
@@ -12,6 +14,8 @@ from precision_lora.measures import Name
 from precision_lora.negation import polarity
 from precision_lora.quantities import Quantity
 from precision_lora.readings import Finding
+
+Span = TypeVar("Span", Quantity, Name)
 
 _CLAUSE = re.compile(r"[,，。；;！!？?\n]")
 _SENTENCE = re.compile(r"[。；;！!？?\n]")
@@ -139,18 +143,26 @@ def _span_of(pattern: re.Pattern[str], text: str, position: int, reach: int) -> 
     return begin, stop.start() if stop else min(len(text), position + reach)
 
 
+def _within(spans: Sequence[Span], begin: int, end: int) -> Sequence[Span]:
+    """The spans (sorted by start, without overlaps) that lie in text[begin:end]."""
+    first = bisect_left(spans, begin, key=lambda s: s.start)
+    last = bisect_left(spans, end, key=lambda s: s.start)
+    return [s for s in spans[first:last] if s.end <= end]
+
+
 def _spoken_of(
     text: str, position: int, quantities: Sequence[Quantity], names: Sequence[Name], asked: dict[str, list[Quantity]], named: bool
 ) -> Quantity | None:
     """The asker's reading that a judgement at ``position`` is about: the number before it in its clause, or the name."""
     begin, end = _span_of(_CLAUSE, text, position, 60)
     earlier, _ = _span_of(_SENTENCE, text, position, 60)
-    in_clause = [q for q in quantities if q.start >= begin and q.end <= end]
-    before = [q for q in quantities if q.start >= earlier and q.end <= position]
+    near = _within(quantities, earlier, end)
+    in_clause = [q for q in near if q.start >= begin]
+    before = [q for q in near if q.end <= position]
     subject = in_clause[-1] if len(in_clause) == 1 and in_clause[0].end <= position else None
     if subject is None and not in_clause and before and position - before[-1].end <= 12:
         between = text[before[-1].end : begin]
-        if len(before) == 1 and not any(n.kind == "measure" for n in names if before[-1].end <= n.start and n.end <= position):
+        if len(before) == 1 and not any(n.kind == "measure" for n in _within(names, before[-1].end, position)):
             subject = before[-1] if len(between) <= 3 else None
     if subject is not None:
         for measure, readings in asked.items():
@@ -161,7 +173,7 @@ def _spoken_of(
         return None
     if in_clause or not named:
         return None
-    close = [n for n in names if n.kind == "measure" and n.start >= begin and n.end <= position and position - n.end <= 8]
+    close = [n for n in _within(names, begin, position) if n.kind == "measure" and position - n.end <= 8]
     if len(close) == 1 and re.search(r"您|你", text[begin : close[0].start]):
         readings = asked.get(close[0].id, [])
         if len(readings) == 1:
@@ -272,7 +284,7 @@ def grades(text: str, quantities: Sequence[Quantity], asker: Asker) -> list[Find
     for match in _GRADE.finditer(text):
         begin, end = _span_of(_CLAUSE, text, match.start(), 60)
         clause = text[begin:end]
-        inside = [q for q in quantities if begin <= q.start and q.end <= end and q.form != "frequency"]
+        inside = [q for q in _within(quantities, begin, end) if q.form != "frequency"]
         after = text[match.end() : match.end() + 4]
         if after[:1] in "（(：:是为" and re.search(r"\d", text[match.end() : match.end() + 6]):
             continue  # 2级高血压（160～179/100～109）: the definition
