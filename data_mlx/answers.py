@@ -22,8 +22,8 @@ CHILD_AMOUNTS = frozenset({"child_fever", "hfmd", "common_cold", "pharyngitis", 
 SELF_CARE = frozenset({"对乙酰氨基酚", "布洛芬", "氯雷他定", "西替利嗪", "氨溴索", "铝碳酸镁", "蒙脱石散", "乳果糖"})
 
 WHO = {
-    "我": ("您",), "妈妈": ("您母亲", "您妈妈", "老人家", "阿姨"), "爸爸": ("您父亲", "您爸爸", "老人家", "叔叔"), "老公": ("您先生", "您爱人"), "老婆": ("您太太", "您爱人"),
-    "爷爷": ("您爷爷", "老人家", "老爷子"), "奶奶": ("您奶奶", "老人家", "老太太"), "儿子": ("孩子",), "女儿": ("孩子",),
+    "我": ("您",), "妈妈": ("您母亲", "您妈妈"), "爸爸": ("您父亲", "您爸爸"), "老公": ("您先生", "您爱人"), "老婆": ("您太太", "您爱人"),
+    "爷爷": ("您爷爷", "老人家"), "奶奶": ("您奶奶", "老人家"), "儿子": ("孩子",), "女儿": ("孩子",),
 }
 
 
@@ -289,7 +289,7 @@ def _bp_finding(band: str) -> tuple[str, ...]:
         return ("{whos}血压{value}，[正常|理想]血压[下限|最低]是{bp_normal.low}，[偏低了|低于下限]", "{value}[比|低于]正常下限{bp_normal.low}[低|，偏低]", "[先看数字|先说数值]：{value}，[正常|一般]不低于{bp_normal.low}，[是偏低的|偏低]")
     if band == "normal":
         return INSIDE
-    return (*ABOVE, "{whos}血压{value}，[高于|超过了]正常的{range}", "[量到|测得]{value}，[而|]正常血压[是|为]{range}，[偏高|高了]")
+    return (*ABOVE, "{whos}血压{value}，[高于|超过了]{bp_normal.high}[的正常上限|这个正常上限]", "[量到|测得]{value}，[而|]正常血压[是|为]{range}，[偏高|高了]")
 
 
 def _treated_goal(t: Talk, s: float, d: float) -> tuple[str, str]:
@@ -337,7 +337,8 @@ def _condition_steps(t: Talk) -> list[str]:
     """Checks, habits, a drug with its dose and a fact or two for the condition."""
     assert t.condition and t.narrative
     exams = t.rng.sample(t.condition.examinations, min(len(t.condition.examinations), t.rng.choice((2, 2, 3))))
-    pool = ["[到|去]{dept}[查|做]" + "、".join(exams[:-1]) + ("和" if len(exams) > 1 else "") + exams[-1], "{life1}", "{life2}", "{follow_up}", *t.amounts()[:2]]
+    verb = "做" if t.condition.department == "心理科" else "[查|做]"
+    pool = [f"[到|去]{{dept}}{verb}" + "、".join(exams[:-1]) + ("和" if len(exams) > 1 else "") + exams[-1], "{life1}", "{life2}", "{follow_up}", *t.amounts()[:2]]
     if t.allowed_drugs():
         otc = [n for n in t.allowed_drugs() if n in SELF_CARE]
         if otc and t.rng.random() < 0.75:
@@ -358,7 +359,7 @@ def _symptom(t: Talk) -> Moves:
     other = t.rng.sample(c.differentials, min(2, len(c.differentials)))
     others = t.rng.choice(("和", "或者", "、")).join(other)
     finding = t.say(t.rng.choice((
-        f"[从您说的看|按描述|听下来]，[比较像|首先考虑|可能是]{c.name}，[但|不过][还不能确诊|也要排除]{others}" if other else f"[听下来|按描述]，[比较像|可能是]{c.name}",
+        f"[从您说的看|按描述|听下来]，[比较像|首先考虑|可能是]{c.name}，[但|不过]还[不能确诊|定不下来]，[也要|得]排除{others}" if other else f"[听下来|按描述]，[比较像|可能是]{c.name}",
         f"[这些表现|这种情况][多见于|提示]{c.name}，{others}[也要除外|也不能排除]，[现在|目前]只能说[可能性较大|有这个可能]", f"[单凭描述|没见到人]不能[下定论|确诊]，[考虑|可能]是{c.name}，[需要和|要与]{others}[鉴别|区分开]",
     )))
     means = [t.rng.choice(t.narrative.explains)]
@@ -423,7 +424,7 @@ def _drug(t: Talk) -> Moves:
     elif case.frame == "double":
         finding = t.say(rng.choice((f"[多吃一次|偶尔重复一次]{d.name}，[多数|通常][不要紧|问题不大]，[但要|不过得]观察", f"[先别慌|先坐下来]，[看|算]一下今天一共吃了多少{d.name}")))
         means = [m for m in (usual, most) if m]
-        steps = t.some(("[下一次|接下来那顿][按时推后|跳过或推迟]，[不要催吐|别自己抠吐]", "[头晕、心慌、嗜睡|恶心、皮疹、特别困]就[马上|立刻]去医院，[带上药盒|拿着药盒]", "[吃了好几倍|一下吃了很多]或是[老人孩子|孩子误吃]，[直接去急诊|马上拨打120]", "[以后用药盒|用分格药盒][免得吃重|避免重复]"), 3)
+        steps = t.some(("[下一次|接下来那顿][往后顺延|跳过就好]，[不要催吐|别自己抠吐]", "[头晕、心慌、嗜睡|恶心、皮疹、特别困]就[马上|立刻]去医院，[带上药盒|拿着药盒]", "[吃了好几倍|一下吃了很多]或是[老人孩子|孩子误吃]，[直接去急诊|马上拨打120]", "[以后用药盒|用分格药盒][免得吃重|避免重复]"), 3)
     elif case.frame == "fit":
         finding = t.say(f"{t.condition.name}[常用|可以用]{d.name}，[合不合适|适不适合]要看[肝肾功能、过敏史和在吃的药|身体情况和别的用药]")
         means = [usual] + ([avoid] if avoid else [])
@@ -452,10 +453,11 @@ def _drug(t: Talk) -> Moves:
 def _emotion(t: Talk) -> Moves:
     assert t.condition and t.narrative
     rng = t.rng
-    means = [rng.choice(t.narrative.outlook)]
+    means: list[str] = []
     if rng.random() < 0.6:
         means.append(rng.choice(t.narrative.explains))
-    finding = t.say(rng.choice(("[先说让您安心的|先说好消息]", "[说实话|实事求是地说]", "[您最怕的事|您担心的那些]，[多半可以避免|不是注定会发生]", "[从医生的角度看|按我们的经验]", "[别被名字吓住|别让病名吓住]", "")))
+    lead = t.say(rng.choice(("[先说让您安心的|先说好消息]：", "[说实话|实事求是地说]，", "[您最怕的事|您担心的那些]，[多半可以避免|不是注定会发生]，", "[从医生的角度看|按我们的经验]，", "[别被名字吓住|别让病名吓住]，", "", "")))
+    finding = lead + rng.choice(t.narrative.outlook)
     pool: list[str] = []
     if t.case.condition == "hypertension":
         pool = [*t.usable(bp.STEPS["grade1"]), *t.amounts()[:1]]

@@ -187,6 +187,21 @@ def sample_pressure(rng: Random, band: str) -> tuple[float, float]:
             return s, d
 
 
+def fit_asker(rng: Random, asker: Asker, complaint: str, narrative: Narrative) -> Asker:
+    """The asker whom the words of the complaint allow: first person, a child, an old person, a wife's remark."""
+    adult = max(18, narrative.age[0])
+    if any(word in complaint for word in ("孩子", "宝宝", "娃")) and narrative.id not in ("postpartum_depression", "caregiver"):
+        return asker if asker.age < 13 else Asker(rng.choice(("儿子", "女儿")), rng.randint(max(1, narrative.age[0]), 9), "any")
+    if "老人" in complaint:
+        return Asker(rng.choice(("爷爷", "奶奶", "爸爸", "妈妈")), rng.randint(68, 85), "any")
+    if "老婆" in complaint:
+        return Asker("我", rng.randint(max(28, adult), 65), "male")
+    if "我" in complaint or "姨妈" in complaint or narrative.id == "caregiver":
+        sex = asker.sex if narrative.sex == "any" else narrative.sex
+        return Asker("我", max(asker.age, adult), sex, asker.group)
+    return asker
+
+
 def _feeling(rng: Random, calm: float = 0.25) -> str:
     if rng.random() < calm:
         return "平静"
@@ -300,7 +315,7 @@ def dosed(condition: Condition) -> list[str]:
 # Groups as people name themselves -> words that mark them in the drug table.
 GROUPS = {"孕妇": ("孕妇", "妊娠"), "哺乳期": ("哺乳",), "肾功能不全": ("肾功能", "肾脏", "eGFR"), "肝功能不全": ("肝功能", "肝病"),
           "儿童": ("儿童", "岁"), "哮喘": ("哮喘",), "消化性溃疡": ("溃疡", "消化道出血")}
-DURATIONS = ("今天", "昨天开始", "两三天了", "快一个星期了", "半个月了", "一个多月了", "断断续续好几个月", "有大半年了", "一两年了")
+DURATIONS = ("有几天了", "四五天了", "小半个月了", "快一个星期了", "半个月了", "一个多月了", "断断续续好几个月", "有大半年了", "一两年了")
 ACUTE_DURATIONS = ("刚刚", "今天早上开始", "从昨晚开始", "两天了", "三天了", "四五天了", "快一个礼拜了")
 ACUTE = {"common_cold", "influenza", "child_fever", "pneumonia", "pharyngitis", "gastroenteritis", "appendicitis", "uti",
          "kidney_stone", "hfmd", "otitis_media", "conjunctivitis", "shingles", "gout", "scald", "hypoglycemia", "stroke"}
@@ -317,7 +332,13 @@ def sample_drug_case(rng: Random, seed: int) -> Case:
     frames = ["usage"] * 4 + ["missed", "stop", "stop", "side_effect", "why", "double", "fit"]
     if drug.interactions:
         frames += ["with_other"] * 3
+    if drug.otc:
+        frames = [f for f in frames if f != "stop"]
     groups = [g for g, marks in GROUPS.items() if any(m in c.group for c in drug.contraindications for m in marks)]
+    if narrative.age[0] >= 13:
+        groups = [g for g in groups if g != "儿童"]
+    if narrative.age[1] < 18:
+        groups = [g for g in groups if g == "儿童"]
     if groups:
         frames += ["group"] * 3
     frame = rng.choice(frames)
@@ -347,7 +368,7 @@ def sample_symptom_case(rng: Random, seed: int) -> Case:
         asker = Asker(rng.choice(vignette.relations), rng.randint(*vignette.age), vignette.sex)
         return Case("症状分析", "emergency", key, asker, rng.choice(("害怕", "担心", "焦虑", "平静")), seed,
                     detail=str(which), duration=str(rng.randrange(40)))
-    ids = [i for i in conditions() if i not in ("caregiver", "high_normal_bp", "appendicitis")]
+    ids = [i for i in conditions() if i not in ("caregiver", "high_normal_bp", "appendicitis", "stroke", "hypoglycemia")]
     condition = _weighted(rng, ids)
     narrative = narratives()[condition]
     which = rng.randrange(len(narrative.complaints))
@@ -357,7 +378,8 @@ def sample_symptom_case(rng: Random, seed: int) -> Case:
     if frame == "symptom_belief":
         detail += f"+{rng.randrange(len(narrative.beliefs))}"
     turns = ("tell_symptom",) if frame == "symptom_ask_back" else _follow_topics(rng, "症状分析")
-    return Case("症状分析", frame, condition, sample_asker(rng, narrative), _feeling(rng), seed, detail=detail,
+    asker = fit_asker(rng, sample_asker(rng, narrative), narrative.complaints[which], narrative)
+    return Case("症状分析", frame, condition, asker, _feeling(rng), seed, detail=detail,
                 duration=duration, turns=turns)
 
 
@@ -384,7 +406,9 @@ def sample_emotion_case(rng: Random, seed: int) -> Case:
         asker = Asker("我", max(asker.age, 16), asker.sex)
     detail = str(rng.randrange(len(narrative.worries)))
     if frame == "mood":
-        detail = str(rng.randrange(len(narrative.complaints)))
+        which = rng.randrange(len(narrative.complaints))
+        detail = str(which)
+        asker = fit_asker(rng, asker, narrative.complaints[which], narrative)
         feeling = rng.choice(("焦虑", "难过", "疲惫", "害怕", "羞耻"))
     if frame == "guilt":
         feeling = "自责"

@@ -24,7 +24,7 @@ class Moves:
     first: str = ""
 
 
-ORDERS = ("EFMSUC",) * 5 + ("EFMUSC", "FEMSUC", "FMSUE", "FMESUC", "EMFSUC", "EFMSU", "FMSUC", "EFSMUC")
+ORDERS = ("EFMSUC",) * 5 + ("EFMUSC", "EFMUSC", "FMSUE", "FMSUE", "FMESUC", "FMESUC", "EFMSU", "FMSUC", "FMSUEC")
 
 
 def _end(text: str) -> str:
@@ -38,6 +38,10 @@ def step_text(rng: Random, steps: Sequence[str], lists: bool = True) -> str:
     items = [s.strip().rstrip("。；，") for s in steps if s.strip()]
     if not items:
         return ""
+    # Coming back belongs behind what is done first.
+    items.sort(key=lambda s: bool(re.search(r"复查|复诊|随访", s)))
+    if len(items) == 1 and re.search(r"复查|复诊|随访", items[0]):
+        return rng.choice(("", "记得", "另外，", "后面")) + items[0] + "。"
     if len(items) == 1:
         return rng.choice(("建议", "眼下", "先", "可以", "", "您可以")) + items[0] + "。"
     lead = rng.choice(("建议这样做：", "接下来：", "可以这样安排：", "眼下先做这些：", "我的建议：", "具体做法：", "您可以这样来：", "", "", "", "先做几件事：", "这几件事要做：", "往下走："))
@@ -53,7 +57,7 @@ def step_text(rng: Random, steps: Sequence[str], lists: bool = True) -> str:
     if roll < 0.72:
         links = ["", *rng.sample(("另外，", "同时，", "还有，", "再就是，", "然后，", "此外，", "平时，", "也别忘了，", "", "", ""), len(items) - 1)]
         return lead + "。".join(link + s for link, s in zip(links, items, strict=True)) + "。"
-    if roll < 0.86:
+    if roll < 0.86 and all(ACTION.match(s) for s in items[:2]):
         head = rng.choice(("先", "首先", "眼下", "现在", "建议"))
         tail = rng.choice(("再", "接着", "然后", "之后"))
         return f"{head}{items[0]}，{tail}{items[1]}" + "".join(f"；{s}" for s in items[2:]) + "。"
@@ -65,6 +69,9 @@ def informal(text: str) -> str:
     return text.replace("您", "你")
 
 
+# Steps that begin with a verb may follow 先 and 再; a statement may not.
+ACTION = re.compile("做|去|到|查|吃|喝|别|不|少|多|每天|每周|按|量|控制|戒|记|测|静坐|早|晚|随身|用|睡|躺|侧|加查|再查|连着|连续|出门|房间|隔离|起|三餐|温|热|练|减|穿|洗|低盐|规律|"
+                    "保|饭|勤|先|坐|设|把|带")
 CLEAN = (("，，", "，"), ("。。", "。"), ("，。", "。"), ("。，", "。"), ("；。", "。"), ("：。", "。"), ("，；", "；"), ("？。", "？"), ("。；", "；"), ("！。", "！"), ("；；", "；"), ("：：", "："), ("先先", "先"),
          ("建议建议", "建议"), ("可以可以", "可以"), ("每天每天", "每天"), ("首先先", "首先"), ("您您", "您"), ("先首先", "首先"), ("再再", "再"), ("然后再", "再"), ("眼下先眼下", "眼下"), ("的的", "的"), ("现在先", "先"), ("先现在", "现在"))
 

@@ -133,6 +133,10 @@ def dose(rng: Random, entry: Drug, start: bool = True) -> str:
     if not d.frequency:
         return f"{each}{amount}"
     often = d.frequency[0]
+    if often == "必要时":
+        return f"必要时{each}{amount}"
+    if often == "单次":
+        return f"只服一次，{amount}"
     return rng.choice((f"{each}{amount}，{often}", f"{often}，{each}{amount}", f"{often}、{each}{amount}"))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from data_mlx import figures
-from data_mlx.cases import Case, Narrative, conditions, narratives
+from data_mlx.cases import Asker, Case, Narrative, band_of, conditions, dosed, narratives
 from data_mlx.readings import BY_QUANTITY
 from data_mlx.spin import spin
 from data_mlx.vignettes import CRISES, EMERGENCIES
@@ -31,7 +32,7 @@ FEELING = {
 ASK_READING = (
     "[需要|用]担心吗？", "[这个值|这个数]高吗？", "[要紧|打紧]吗？", "[严重|严不严重]吗？", "正常吗？", "[怎么办|该怎么办]？", "[要|需要]吃药吗？",
     "[算不算|是不是]{illness}？", "[要不要|用不用]去医院？", "[这算|算]高[吗|不]？", "[是什么意思|说明什么]？", "[有没有|有]问题吗？",
-    "[能不能|可以]先不吃药？", "[平时|吃饭]要注意什么？", "[该|要]挂[什么|哪个]科？", "[危险|危不危险]吗？", "会不会{worry}？", "[还|要]做什么检查？",
+    "[能不能|可以]先不吃药？", "[平时|吃饭]要注意什么？", "[该|要]挂[什么|哪个]科？", "[危险|危不危险]吗？", "{worryq}？", "[还|要]做什么检查？",
 )
 # Dialect or very spoken forms: (plain, spoken).
 DIALECT = (("怎么办", "咋办"), ("怎么办", "咋整"), ("怎么办", "咋个办"), ("怎么回事", "咋回事"), ("怎么", "咋"), ("什么", "啥"), ("不知道", "不晓得"),
@@ -105,7 +106,7 @@ def _slots(rng: Random, case: Case, narrative: Narrative | None) -> dict[str, st
     return {
         "who": who, "whos": "我的" if who == "我" else f"{who}的", "age": age_text(rng, case), "feel": feeling,
         "cond": condition.name if condition else "", "lay": lay, "dur": case.duration,
-        "illness": condition.name if condition else "", "worry": _bare(rng.choice(narrative.worries)) if narrative else "",
+        "illness": condition.name if condition else "", "worryq": rng.choice(narrative.worries) if narrative else "",
         "drug": _drug_name(rng, case), "other": case.other,
     }
 
@@ -147,7 +148,10 @@ def _reading(rng: Random, case: Case) -> str:
     slots["feelc"] = _feel_clause(slots)
     slots["treated"] = spin(rng, "[一直吃着|在吃|吃了半年]降[压|压]药" if reading is None else "[一直吃着|在吃|打着]降糖药", {}) if "treated" in case.frame else ""
     slots["home"] = spin(rng, "[自己在家|家里|在家]量", {}) if case.frame == "bp_home" else ""
-    extra = "，".join(x for x in (slots["group"], slots["treated"]) if x)
+    sex = ""
+    if reading is not None and band_of(case).sex != "any" and case.asker.relation == "我":
+        sex = spin(rng, "[男|男的|本人男|我是男的]" if case.asker.sex == "male" else "[女|女的|本人女|我是女的]", {})
+    extra = "，".join(x for x in (sex, slots["group"], slots["treated"]) if x)
     slots["extra"] = f"{extra}，" if extra else ""
     if case.frame == "bp_home":
         return spin(rng, rng.choice((
@@ -155,8 +159,8 @@ def _reading(rng: Random, case: Case) -> str:
             "{age}，[在家早晚量|家里测]{who}的血压都在{value}[左右|]，{ask}", "[家里|在家]量的血压{value}，[和医院的标准一样吗|要紧吗]？{feel}")), slots)
     if case.frame in ("reading_unit", "bp_kpa"):
         return spin(rng, rng.choice((
-            "{whos}{name}[报告上写|是]{value}，[单位看不懂|这个单位没见过]，{ask}", "[国外|外院]的化验单，{name}{value}，[换算成我们的是多少|怎么换算]？{ask}",
-            "{name}{value}{feelc}，[和网上的数对不上|单位不一样]，{ask}", "{who}{age}，{name}{value}，[到底高不高|这个值高吗]？")), slots)
+            "{extra}{whos}{name}[报告上写|是]{value}，[单位看不懂|这个单位没见过]，{ask}", "[国外|外院]的化验单，{extra}{name}{value}，[换算成我们的是多少|怎么换算]？{ask}",
+            "{extra}{name}{value}{feelc}，[和网上的数对不上|单位不一样]，{ask}", "{who}{age}，{extra}{name}{value}，[到底高不高|这个值高吗]？")), slots)
     short = (
         "{whos}{name}{value}[，|]{ask}", "{whos}{name}是{value}，{ask}", "{whos}{name}{value}{feelc}，{ask}", "{name}{value}[，|]{ask}",
         "[医生，|你好，|请问|]{whos}{name}[量出来|测了|查出来]{value}，{ask}", "{extra}{name}{value}，{ask}",
@@ -212,7 +216,7 @@ def _symptom(rng: Random, case: Case) -> str:
     slots["feelc"] = _feel_clause(slots)
     slots["ask"] = spin(rng, rng.choice((
         "[是怎么回事|怎么回事]？", "[怎么办|该怎么办]？", "[要不要紧|要紧吗]？", "[可能是什么病|是什么毛病]？", "[吃什么药好|要吃药吗]？", "[要去医院吗|用不用去医院]？",
-        "[该|要]挂[什么|哪个]科？", "会不会{worry}？", "[是不是|会不会是]{lay}？", "[严重吗|严不严重]？", "[要做什么检查|查什么好]？")), slots)
+        "[该|要]挂[什么|哪个]科？", "{worryq}？", "[是不是|会不会是]{lay}？", "[严重吗|严不严重]？", "[要做什么检查|查什么好]？")), slots)
     if case.frame == "symptom_ask_back":
         symptom = rng.choice(conditions()[case.condition].symptoms).removeprefix("多无症状")
         slots["s"] = symptom or slots["lay"]
@@ -278,6 +282,27 @@ def _emergency(rng: Random, case: Case) -> str:
     return spin(rng, rng.choice((
         who + "{complaint}，[怎么办|要不要去医院|在家观察行吗]？{feel}", f"[医生|大夫|急]！{who}{{complaint}}{aged}，[怎么办|快帮帮我]", "{complaint}{feelc}，[能先吃点药吗|是怎么回事]？",
         f"{who}{{complaint}}{aged}，[要紧吗|明天再去行不行]？{{feel}}")), slots)
+
+
+# Words by which a question names the patient, dialect and misspelt ones included.
+NAMED = {"妈妈": ("妈", "母亲", "娘"), "爸爸": ("爸", "父亲", "爹"), "老公": ("老公", "爱人", "先生", "当家的"), "老婆": ("老婆", "爱人", "媳妇"), "爷爷": ("爷爷",), "奶奶": ("奶奶",),
+         "儿子": ("儿子", "孩子", "宝宝", "娃", "伢儿"), "女儿": ("女儿", "闺女", "孩子", "宝宝", "娃", "伢儿")}
+UNKNOWN_AGE = 40
+
+
+def revealed(case: Case, question: str) -> Case:
+    """The case as the question lets a doctor know it: whom and which age it does not name, the answer may not use."""
+    asker = case.asker
+    relation = asker.relation
+    if relation != "我" and not any(word in question for word in NAMED[relation]):
+        relation = "我"
+    told = str(asker.age) in question.replace(pressure_free(case), "") or (asker.age < 14 and relation in ("儿子", "女儿"))
+    return replace(case, asker=Asker(relation, asker.age if told else UNKNOWN_AGE, asker.sex, asker.group))
+
+
+def pressure_free(case: Case) -> str:
+    """The value's own digits, which are no age; a mark that never occurs where there are none."""
+    return f"{case.values[0]:g}" if case.values else "\0"
 
 
 def _noise(rng: Random, text: str) -> str:
@@ -351,8 +376,6 @@ def follow_question(case: Case, topic: str, turn: int, belief: str, worry: str, 
 
 def follow_drugs(case: Case) -> list[str]:
     """Drugs a later turn may name: those of the condition that the table doses; none for special groups."""
-    from data_mlx.cases import dosed
-
     if case.asker.group or case.asker.age < 14:
         return []
     return dosed(conditions()[case.condition])

@@ -50,7 +50,9 @@ def conversation(case: Case, style: str = "exact") -> list[Message]:
     Raises:
         ValueError: an answer cannot be brought to 60–350 characters.
     """
-    messages = [{"role": "user", "content": questions.first_question(case)}, {"role": "assistant", "content": _answer(case, style)}]
+    question = questions.first_question(case)
+    case = questions.revealed(case, question)
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": _answer(case, style)}]
     asked: set[str] = set()
     current = case
     for turn, topic in enumerate(case.turns, 1):
