@@ -49,7 +49,8 @@ def vision_tower(out_hidden_size: int, seed: int = 0) -> dict[str, Tensor]:
         weights[f"{name}.weight"] = torch.ones(size)
         weights[f"{name}.bias"] = torch.zeros(size)
 
-    weights["patch_embed.proj.weight"] = torch.randn(hidden, 2, 16, 16, 3, generator=generator) * (2 * 16 * 16 * 3) ** -0.5
+    patches = torch.randn(hidden, 2, 16, 16, 3, generator=generator)
+    weights["patch_embed.proj.weight"] = patches * (2 * 16 * 16 * 3) ** -0.5
     weights["patch_embed.proj.bias"] = torch.zeros(hidden)
     weights["pos_embed.weight"] = torch.randn(576, hidden, generator=generator) * 0.02
     for block in range(int(VISION["depth"])):  # type: ignore[call-overload]
@@ -59,7 +60,8 @@ def vision_tower(out_hidden_size: int, seed: int = 0) -> dict[str, Tensor]:
         linear(f"blocks.{block}.attn.proj", hidden, hidden)
         linear(f"blocks.{block}.mlp.linear_fc1", inner, hidden)
         linear(f"blocks.{block}.mlp.linear_fc2", hidden, inner)
-    for merger, normed in (("merger", hidden), ("deepstack_merger_list.0", merged), ("deepstack_merger_list.1", merged)):
+    mergers = {"merger": hidden, "deepstack_merger_list.0": merged, "deepstack_merger_list.1": merged}
+    for merger, normed in mergers.items():
         norm(f"{merger}.norm", normed)
         linear(f"{merger}.linear_fc1", merged, merged)
         linear(f"{merger}.linear_fc2", out_hidden_size, merged)
@@ -154,10 +156,11 @@ def main() -> None:
     video = {**processor, "video_processor_type": "Qwen3VLVideoProcessor"}
     del video["image_processor_type"]
     write_json(out / "video_preprocessor_config.json", video)
-    write_json(
-        out / "generation_config.json",
-        {"eos_token_id": [ids["<|im_end|>"], ids["<|endoftext|>"]], "pad_token_id": ids["<|endoftext|>"], "temperature": 0.7},
-    )
+    stop, pad = ids["<|im_end|>"], ids["<|endoftext|>"]
+    generation = {"eos_token_id": [stop, pad], "pad_token_id": pad, "temperature": 0.7}
+    write_json(out / "generation_config.json", generation)
+    for path in out.iterdir():
+        path.chmod(0o644)
     size = sum(p.stat().st_size for p in out.iterdir())
     print(f"{out}: {sum(w.numel() for w in weights.values()) / 1e6:.2f} M weights, {size / 1e6:.1f} MB")
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
 BLOCK = 256  # expert blocks are rounded up to this many tokens in training
 
 
@@ -82,7 +81,7 @@ class HeadLoss(torch.autograd.Function):
     Rows whose target is negative count nothing.
     """
 
-    CHUNK = 512
+    CHUNK = 128
 
     @staticmethod
     def forward(ctx: Any, hidden_NC: Tensor, head_VC: Tensor, target_N: Tensor) -> Tensor:
@@ -99,9 +98,9 @@ class HeadLoss(torch.autograd.Function):
             share = logits.exp_()
             total = share.sum(-1, keepdim=True)
             loss += ((total.log() - picked) * valid).sum()
-            share /= total
-            share.scatter_add_(1, target, torch.full_like(picked, -1.0))
-            share = (share * valid).to(hidden_NC.dtype)
+            share *= valid / total
+            share.scatter_add_(1, target, -valid.float())
+            share = share.to(hidden_NC.dtype)
             hidden_gradient[rows] = share @ head_VC
             head_gradient += share.T @ hidden_NC[rows]
         ctx.save_for_backward(hidden_gradient, head_gradient.to(head_VC.dtype))
@@ -135,7 +134,16 @@ class Attention(nn.Module):
         query = rotate(self.q_norm(heads(self.q_proj(x_BTC))), cos, sin)
         key = rotate(self.k_norm(heads(self.k_proj(x_BTC))), cos, sin)
         value = heads(self.v_proj(x_BTC))
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+        # Plain products: on short rows three times faster than the fused attention of PyTorch's CPU build. The query
+        # heads that share a key head lie one below the other.
+        shape = self.shape
+        sharing = shape.num_attention_heads // shape.num_key_value_heads
+        groups = batch * shape.num_key_value_heads
+        query = query.reshape(groups, sharing * length, shape.head_dim)
+        key, value = (y.reshape(groups, length, shape.head_dim) for y in (key, value))
+        future = query.new_full((length, length), float("-inf")).triu_(1).repeat(sharing, 1)
+        share = torch.baddbmm(future, query, key.mT, alpha=shape.head_dim**-0.5).softmax(-1)
+        mixed = torch.bmm(share, value).view(batch, shape.num_attention_heads, length, shape.head_dim)
         return self.o_proj(mixed.transpose(1, 2).reshape(batch, length, -1))
 
 
@@ -248,4 +256,4 @@ class Network(nn.Module):
 
     def balance(self) -> Tensor:
         """Mean load-balancing loss over the layers, of the last forward pass."""
-        return torch.stack([layer.mlp.balance for layer in self.model.layers]).mean()  # type: ignore[union-attr]
+        return torch.stack([m.balance for m in self.modules() if isinstance(m, SparseMlp)]).mean()

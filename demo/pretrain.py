@@ -78,8 +78,10 @@ def orthogonal(matrices: Tensor) -> Tensor:
     x = matrices.bfloat16()
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
-        gram = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        gram = torch.bmm(x, x.mT)
+        gram = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        gram.diagonal(dim1=1, dim2=2).add_(3.4445)
+        x = torch.bmm(gram, x)
     return x
 
 
@@ -160,7 +162,7 @@ def save(path: Path, network: Network, optimizer: Optimizer) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", required=True)
-    parser.add_argument("--tokenizer", type=Path, required=True, help="folder of tokenizer.json and chat_template.jinja")
+    parser.add_argument("--tokenizer", type=Path, required=True, help="folder with tokenizer and chat template")
     parser.add_argument("--run", type=Path, required=True, help="folder of state.pt")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--tokens-per-step", type=int, default=6144)

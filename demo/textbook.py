@@ -43,7 +43,7 @@ def statement(rng: Random, fact: Fact) -> str:
     if fact.meaning == "normal":
         name = measure_name(rng, fact)
         who = {"male": "男性", "female": "女性"}.get(fact.sex, "")
-        forms += [f"{who}{name}的正常范围是{value}。", f"{who}{name}正常值为{value}。", f"{who}{name}的参考范围：{value}。"]
+        forms += [f"{who}{name}{link}{value}。" for link in ("的正常范围是", "正常值为", "的参考范围：")]
     elif fact.meaning == "diagnostic":
         forms.append(f"{fact.label}的标准是{value}。")
     elif fact.meaning == "target":
@@ -52,7 +52,7 @@ def statement(rng: Random, fact: Fact) -> str:
 
 
 def draw_value(rng: Random, fact: Fact) -> tuple[str, str] | None:
-    """A made-up reading near the fact's bounds and where it lies: below, inside or above; None for a pair or no unit."""
+    """A made-up reading near the fact's bounds and where it lies (below, inside, above); None for a pair or no unit."""
     low, high = fact.low, fact.high
     if isinstance(low, tuple) or isinstance(high, tuple) or fact.unit is None:
         return None
@@ -82,7 +82,8 @@ def reading(rng: Random, fact: Fact) -> str:
     asked = rng.choice((f"读数：{name}{shown}。", f"化验单：{name} {shown}。", f"某人{name}为{shown}。"))
     rule = f"{fact.label}{rng.choice(('为', '是', '：'))}{figures.bounds(rng, fact)}"
     if fact.meaning == "normal":
-        outcome = {"above": "高于正常范围，属于偏高", "below": "低于正常范围，属于偏低", "inside": "在正常范围内"}[place]
+        words = {"above": "高于正常范围，属于偏高", "below": "低于正常范围，属于偏低", "inside": "在正常范围内"}
+        outcome = words[place]
         edge = {"above": fact.high, "below": fact.low}.get(place)
         if isinstance(edge, float):
             places = figures.decimals(fact.quantity)
@@ -109,7 +110,7 @@ def normal_pair(rng: Random, fact: Fact) -> str:
         else "正常血压"
     )
     entry = next(f for f in knowledge.facts() if f.label == grade)
-    asked = rng.choice((f"读数：血压{systolic}/{diastolic}", f"某人血压为{systolic}/{diastolic}", f"测得{systolic}/{diastolic}"))
+    asked = rng.choice(("读数：血压", "某人血压为", "测得")) + f"{systolic}/{diastolic}"
     line = "" if systolic < 140 and diastolic < 90 else "达到高血压诊断标准≥140/90 mmHg，"
     return f"{asked}{rng.choice((' mmHg', 'mmHg'))}。判读：{line}属于{grade}（{figures.bounds(rng, entry)}）。"
 
@@ -142,7 +143,8 @@ def article(rng: Random, condition: Condition) -> str:
     drugs = [d for name in condition.drugs if (d := figures.drug(name)) is not None]
     follow_up = condition.follow_up if isinstance(condition.follow_up, str) else rng.choice(condition.follow_up)
     sections = [f"常见表现：{'、'.join(condition.symptoms)}。", f"检查：{'、'.join(condition.examinations)}。"]
-    sections += [f"参考数值：{''.join(statement(rng, f) for f in rng.sample(facts, min(3, len(facts))))}"] if facts else []
+    if facts:
+        sections.append("参考数值：" + "".join(statement(rng, f) for f in rng.sample(facts, min(3, len(facts)))))
     for drug in rng.sample(drugs, min(2, len(drugs))):
         amount = figures.dose(rng, drug)
         sections.append(f"用药：{drug.name}{amount}。" if amount else f"用药：{drug.name}。")
