@@ -68,6 +68,7 @@ def score(question: str, answer: str, rubric: Sequence[Mapping[str, Any]] | None
     if not c.genuine:
         found += [Finding(f"不是有效的回答：{c.reason}", -1.0, indicator, 0, len(c.answer), "评分规则") for indicator in INDICATORS]
     found += terms.find(c) + numbers.find(c) + diagnosis.find(c) + treatment.find(c) + empathy.find(c)
+    found += _padding(c, found)
     if rubric and c.genuine:
         found += _by_rubric(c, rubric)
     scores = {name: round(fold_points(f for f in found if f.indicator == name), 3) for name in INDICATORS}
@@ -75,6 +76,23 @@ def score(question: str, answer: str, rubric: Sequence[Mapping[str, Any]] | None
     order = {name: i for i, name in enumerate(INDICATORS)}
     found.sort(key=lambda f: (order[f.indicator], f.start, f.end, f.criterion))
     return Scored(scores, overall_of(scores, bool(vetoes)), vetoes, tuple(found), c.genuine, c.reason)
+
+
+# Letters that an answer may use for each point of precise content before it counts as long-winded.
+_LETTERS_A_POINT = 60
+_SHORT_ENOUGH = 100
+
+
+def _padding(c: Consultation, found: Sequence[Finding]) -> list[Finding]:
+    """A long answer that says next to nothing precise is worse than a short one; warmth may take its words."""
+    letters = sum(not ch.isspace() for ch in c.answer)
+    if not c.genuine or letters <= _SHORT_ENOUGH:
+        return []
+    content = sum(f.points for f in found if f.points > 0 and f.indicator != EMPATHY and f.end > 0)
+    warm = fold_points(f for f in found if f.indicator == EMPATHY) >= MET
+    if content * _LETTERS_A_POINT >= letters or warm:
+        return []
+    return [Finding("篇幅长而内容少", -0.5, name, 0, 0, "评分规则：言之有物") for name in INDICATORS]
 
 
 def overall_of(scores: Mapping[str, float], vetoed: bool = False) -> float:

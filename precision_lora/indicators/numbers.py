@@ -26,7 +26,7 @@ _FAULTS = {
 
 _TIMES = frozenset(["天", "小时", "分钟", "周", "月", "年", "秒", "日"])
 _HIGH = re.compile(r"偏高|高于|超过|超出|超了|超标|升高|过高|高了|略高|稍高|增高|太高|过线|偏快|偏胖|超重|肥胖|达到|已经?到|高血压|高血糖|高尿酸|高脂|发热|发烧|低热|高热|属于高|算高|≥|越过|碰到这条线|明显高|高出|偏大|糖尿病的?诊断|够上")
-_LOW = re.compile(r"偏低|低于|不足|降低|减少|低了|过低|略低|稍低|太低|偏慢|不够|低血糖|低血压|减低|贫血|没到|低钾|低钠|低氧|偏瘦|缺")
+_LOW = re.compile(r"偏低|低于|不足|降低|减少|低了|过低|略低|稍低|太低|偏慢|不够|低血糖|低血压|减低|贫血|没到|低钾|低钠|低氧|偏瘦")
 _FINE = re.compile(r"正常(?!上限|高值|值|值?[是为]|范围[是为一在]|血压[是为])|在(?:参考)?范围|没(?:有)?超|达标|合适|够用|安全|居中|不(?:算)?(?:高|低)|没(?:什么)?(?:问题|事)|合格|理想|放心")
 _ABOUT_ASKER = re.compile(r"您|你|这个(?:数|值|结果|水平|血|指标)|这次|该值|目前|已经|属于|算|落在")
 
@@ -170,7 +170,7 @@ def grade_said(c: Consultation) -> tuple[int, int, int, int] | None:
     if len({m[1] for m in said}) != 1:
         return None
     first, last = c.sentence_span(said[0].start())
-    if not re.search(r"您|你|这个|这次|属于|落在|达到|就是|已经?到|符合|算|医院|,|，", c.a[first:last]):
+    if not re.search(r"您|你|这个|这次|属|落在|达到|就是|已经?到|符合|算|医院|,|，", c.a[first:last]):
         return None
     return _GRADE_NUMBERS[said[0][1]], right, *said[0].span()
 

@@ -29,9 +29,13 @@ _GLUE = frozenset(
     "的了是在有和就不也很都要会可以如果能到把被让给再先后前上下每吃做查测看用说为对从及过得着没别您你我他她它这那个些请并因所但还"
     "又才只需应该当或与则由向跟比更最太已经将于其之至若即使曾吗呢吧啊像叫打去来走喝睡停换减加控属考虑警惕排除提示建议控制多少高低伴加含合指叫以致使需见"
 )  # fmt: skip
-_BAD_START = re.compile(r"^[的了吗呢吧着过们]")
-_BAD_END = re.compile(r"(?:[和与或把被从向及把每很]|如果|因为|虽然|而且|但是|建议您?|需要|并且|以及|应该|可能|不要|已经)$")
-_BAD_INSIDE = re.compile(r"的的|了了的|的了|和的|是是|在的|的吗|着的了|把的|很的|不的|不是不不|也的|就的|会的的|要的要|与的|或的|您的您|和和|了的了|吗的|呢的|都的都|的和了")
+_BAD_START = re.compile(r"^[的了吗呢吧]")
+_BAD_END = re.compile(r"(?:[和与或把被从向及每很]|如果|因为|虽然|而且|但是|建议您|并且|以及|不要|已经)$")
+_BAD_INSIDE = re.compile(r"的的|了的了|和的|把的|很的|不的|也的|与的|或的|您的您|和和|吗的|呢的|的和了|会的要")
+_LEAD_IN = re.compile(r"^(?:您|你)?(?:问|的问题是?|提问|说|想问的?是?|问的是?|咨询的?是?)$")
+# Marks that no writer puts side by side; shuffled text does.
+_ODD_MARKS = re.compile(r"[，,；;：:、][，,。；;：:、！？]|[。！？][，,；;：:、]|^[，,。；;：:、]|\.[，。；]|[，。；]\.")
+_RUN = re.compile(r"[\u4e00-\u9fffa-z0-9.%/\-~+<>≥≤=×^±°℃⁹]+")
 _COMMON = (
     "可以 建议 如果 需要 因为 所以 但是 这个 您的 一个 没有 不要 不能 可能 应该 出现 考虑 就是 还是 一般 比较 已经 自己 时候 什么 怎么 我们 "
     "每天 每周 复查 检查 医院 医生 及时 马上 立即 情况 属于 超过 高于 低于 正常 范围 偏高 注意 避免 控制 方案 治疗 担心 不用 不会 不是 也要 也不 "
@@ -39,7 +43,9 @@ _COMMON = (
     "都会 都是 还有 或者 以及 如何 这样 那种 一定 真的 很多 最好 先做 再查 再看 之间 左右 至少 不超 不到 多数 常见 的是 是否 好了 的情 一下 一直 "
     "看看 吃药 用药 停药 医嘱 症状 疾病 问题 结果 指标 标准 之一 主要 预防 危险 身体 休息 睡前 饭后 早上 晚上 小时 分钟 一起 慢慢 理解 心里 难受 "
     "担心 紧张 害怕 正常 反应 不同 同时 目前 现在 继续 坚持 开始 减少 增加 具体 作用 影响 感觉 疼痛 不适 方面 生活 运动 饮食 清淡 多喝 少吃 "
-    "没事 不了 没关 不高 不低 不行 还行 的确 算高 去看 先别 别急 拖 打120 尽快"
+    "没事 不了 没关 不高 不低 不行 还行 的确 算高 去看 先别 别急 拖 打120 尽快 "
+    "肯定 几天 怎样 愿意 孩子 宝宝 家里 有人 真是 多久 别人 换谁 这么 那么 着急 一边 身边 告诉 说说 知道 觉得 听到 看到 看着 有点 一样 最近 平时 今天 明天 "
+    "多为 符合 之类 这个 那个 东西 也许 反正 不少 不太 有些 只要 只是 不过 其实 当然 原来 突然 经常 总是 每次 一会 再说 一点 以前 好多 这种 难免 谁都 多见"
 ).split()  # fmt: skip
 
 
@@ -145,9 +151,13 @@ def find_terms(folded: str) -> list[Mention]:
     return found
 
 
+def _same_speaker(text: str) -> str:
+    return "".join(_LETTER.findall(text.replace("您", "你").replace("我", "你")))
+
+
 def bigrams(text: str) -> set[str]:
     """Pairs of neighbouring letters, speaker and listener made the same."""
-    letters = "".join(_LETTER.findall(text.replace("您", "你").replace("我", "你")))
+    letters = _same_speaker(text)
     return {letters[i : i + 2] for i in range(len(letters) - 1)}
 
 
@@ -187,8 +197,8 @@ _DIGITS_AND_UNITS = re.compile(
 )
 
 
-def _worth(text: str, question_bigrams: set[str], seen: set[str]) -> str:
-    stripped = "".join(_LETTER.findall(text))
+def _worth(text: str, question_bigrams: set[str], question_letters: str, seen: set[str]) -> str:
+    stripped = _same_speaker(text)
     if not stripped:
         return "broken"
     if stripped in seen:
@@ -196,6 +206,8 @@ def _worth(text: str, question_bigrams: set[str], seen: set[str]) -> str:
     if _self_repeating(text):
         return "repeat"
     own = bigrams(text)
+    if _LEAD_IN.search(text) or len(stripped) >= 4 and stripped in question_letters:
+        return "echo"
     if len(stripped) >= 7 and question_bigrams and len(own & question_bigrams) / len(own) >= 0.8:
         return "echo"
     if len(stripped) >= 4 and not _HAN.search(_DIGITS_AND_UNITS.sub("", text)):
@@ -207,12 +219,14 @@ def _worth(text: str, question_bigrams: set[str], seen: set[str]) -> str:
             return "list"
     elif len(stripped) >= 8 and _cover(text, (pattern,)) >= 0.9 and _glue_share(text) < 0.05:
         return "list"
+    if len(stripped) > 42 and max(map(len, _RUN.findall(text))) > 42:
+        return "broken"
     if len(stripped) >= 5 and (_BAD_START.search(text) or _BAD_END.search(text) or _BAD_INSIDE.search(text)):
         return "broken"
     return "prose"
 
 
-def _clauses(a: str, question_bigrams: set[str]) -> tuple[Clause, ...]:
+def _clauses(a: str, question_bigrams: set[str], question_letters: str) -> tuple[Clause, ...]:
     found: list[Clause] = []
     seen: set[str] = set()
     start = sentence = 0
@@ -222,9 +236,9 @@ def _clauses(a: str, question_bigrams: set[str]) -> tuple[Clause, ...]:
         text = raw.strip()
         if text:
             begin = start + len(raw) - len(raw.lstrip())
-            worth = _worth(text, question_bigrams, seen)
+            worth = _worth(text, question_bigrams, question_letters, seen)
             found.append(Clause(begin, begin + len(text), text, sentence, worth))
-            stripped = "".join(_LETTER.findall(text))
+            stripped = _same_speaker(text)
             if len(stripped) >= 4:
                 seen.add(stripped)
         if end < len(a) and _SENTENCE_END.match(a[end]):
@@ -279,12 +293,24 @@ def _judge(a: str, clauses: tuple[Clause, ...], question_bigrams: set[str]) -> t
     glue = _glue_share(a)
     if letters >= 12 and glue < 0.05 or letters >= 16 and cover >= 0.62 and glue < 0.12:
         return False, "罗列词语"
-    if letters >= 30 and _cover(a, (comfort,)) >= 0.55 and not _answers(prose, question_bigrams):
+    runs = _RUN.findall(a)
+    if len(runs) >= 6 and sum(map(len, runs)) / len(runs) < 4.2:
+        return False, "罗列词语"
+    if len(_ODD_MARKS.findall(a)) >= 2:
+        return False, "语句不成文"
+    if letters >= 30 and _cover(a, (comfort,)) >= 0.5 and not _answers(prose, question_bigrams):
         return False, "只有安慰套话的堆砌"
-    if letters >= 40:
-        common = sum(a.count(word) for word in _COMMON)
-        if common / letters < 0.012:
+    if letters >= 20:
+        # Shuffled characters break both terms and common words.
+        common = sum(a.count(word) for word in _COMMON) / letters
+        if common < (0.025 if letters >= 40 else 0.001) and _cover(a, (pattern,)) < 0.12:
             return False, "语句不成文"
+    short = sum(_letters(c.text) <= 2 for c in clauses)
+    if short >= 3 and short / len(clauses) >= 0.18:
+        return False, "语句不成文"
+    stock = sum(_letters(c.text) for c in prose if _cover(c.text, (comfort,)) >= 0.6)
+    if letters >= 30 and good < letters and (good - stock) / letters < 0.2:
+        return False, "词语、数字和套话的堆砌"
     broken = sum(c.worth == "broken" for c in clauses) + len(_BAD_INSIDE.findall(a))
     if letters >= 16 and broken >= 2 and broken / letters >= 0.045:
         return False, "语句不成文"
@@ -295,6 +321,8 @@ def _answers(prose: list[Clause], question_bigrams: set[str]) -> bool:
     """Whether at least two clauses share something of substance with the question."""
     touching = 0
     for clause in prose:
+        if _cover(clause.text, (_comfort_pattern(),)) >= 0.5:
+            continue
         shared = {b for b in bigrams(clause.text) & question_bigrams if not all(c in _GLUE for c in b)}
         touching += bool(shared)
     return touching >= 2
@@ -305,7 +333,7 @@ def read(question: str, answer: str) -> Consultation:
     answer = answer[:MAX_CHARACTERS]
     q, a = fold(_plain(question)), fold(_plain(answer))
     question_bigrams = bigrams(q)
-    clauses = _clauses(a, question_bigrams)
+    clauses = _clauses(a, question_bigrams, _same_speaker(q))
     genuine, reason = _judge(a, clauses, question_bigrams)
     about, around = topics.fields_of_question(q)
     return Consultation(

@@ -17,7 +17,7 @@ _TIER_POINTS = {"high": 0.5, "professional": 0.5, "middle": 0.14}
 # Everyday words of the table: right, but no sign of knowledge.
 _PLAIN_CATEGORIES = frozenset(["general", "lifestyle", "anatomy", "department"])
 # Aliases that mean something else more often than not.
-_MISLEADING = frozenset(["换药", "发作", "治疗", "检查"])
+_MISLEADING = frozenset("换药 发作 治疗 检查 体检 化验 化验单 报告 参考范围 正常值 药膏 药物 药 指标 吃药 症状 疾病 医院 医生 疲劳 睡不好 熬夜".split())
 _RULE = "评分规则：术语与问题相关且用于陈述"
 _DEFINES = re.compile(
     r"(?:反映的?是?|指的是|是指|指|就是|也就是|即|叫做?|也叫|属于|看的是|查的是|是一种|衡量|代表|用来|用于|常?见于|的标志物?|会引起|会|是|引起|达到|能|能把)"
