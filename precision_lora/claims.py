@@ -38,8 +38,9 @@ _KIN: dict[str, tuple[str, ...]] = {
 _PRESSURES = _KIN["blood_pressure"]
 
 _MEANINGS: dict[str, re.Pattern[str]] = {
-    "normal": re.compile(r"正常|参考(?:值|范围|区间)|标准范围|健康(?:人|成人)|合适水平|适宜"),
-    "diagnostic": re.compile(r"诊断|确诊|才算|就算|算是?(?:高|糖尿|发)|界限|界值|切点|(?:属于|叫|称为|定义为)(?:高|糖尿|发|低|肥)|高血压是|糖尿病是|界线|(?:提示|考虑|怀疑)(?:高|糖尿|低血|贫血|感染|甲|肾|肝)|(?:高血压|糖尿病|发热|发烧|高尿酸血症|贫血|低血糖)[（(]▮"),
+    "line": re.compile(r"诊断(?:标准|线|切点|界值|界线)|(?:才算|就算)(?!够|正常|合格|达标|好)|才叫|就叫|才(?:要)?考虑"),
+    "normal": re.compile(r"正常|成人(?:安静|静息)|参考(?:值|范围|区间)|标准范围|健康(?:人|成人)|合适水平|适宜"),
+    "diagnostic": re.compile(r"诊断|确诊|(?:才算|就算)(?!够|正常|合格|达标|好)|算是?(?:高|糖尿|发)|界限|界值|切点|(?:属于|叫|称为|定义为)(?:高|糖尿|发|低|肥)|高血压是|糖尿病是|界线|(?:提示|考虑|怀疑)(?:高|妊娠|糖尿|低血|贫血|感染|甲|肾|肝)|(?:高血压|糖尿病|发热|发烧|高尿酸血症|贫血|低血糖)[（(]▮"),
     "grade": re.compile(r"[123一二三ⅠⅡⅢ]级|轻度|中度|重度|受损|减低|超重|肥胖|正常高值|高热|低热|分级"),
     "target": re.compile(r"目标|控制(?:在|到|住)|降(?:到|至)|达标|维持|保持在|压到|稳定在"),
     "action": re.compile(r"立即|马上|急诊|启动|停用|及时就医|尽快就医|去医院"),
@@ -48,6 +49,7 @@ _MEANINGS: dict[str, re.Pattern[str]] = {
     "duration": re.compile(r"休息|间隔|持续|疗程|复测|复查|超过|不超过"),
 }
 _AGREEING: dict[str, tuple[str, ...]] = {
+    "line": ("diagnostic", "limit"),
     "normal": ("normal", "limit"),
     "diagnostic": ("diagnostic", "grade", "limit", "action"),
     "grade": ("grade", "diagnostic"),
@@ -61,6 +63,7 @@ _LABELS = re.compile(
     r"1级|2级|3级|一级|二级|三级|正常高值|超重|肥胖|空腹血糖受损|糖耐量(?:减低|受损)|高热|超高危|极高危|中高危|高危|中危|低危|家庭|在家|自测|动态|24小时|夜间|"
     r"低血糖|糖尿病前期"
 )
+_REACHING = frozenset(["超高危", "极高危", "中高危", "高危", "中危", "低危", "家庭", "在家", "自测"])
 _LABEL_WORDS = {
     "一级": "1级", "二级": "2级", "三级": "3级", "在家": "家庭", "自测": "家庭", "糖耐量受损": "糖耐量减低", "高危": "中、高危", "中危": "中、高危",
     "中高危": "中、高危", "动态": "24小时",
@@ -160,7 +163,10 @@ def meanings(words: str) -> set[str]:
 
 
 def _said(words: str) -> set[str]:
-    return {name for name, pattern in _MEANINGS.items() if pattern.search(words)}
+    said = {name for name, pattern in _MEANINGS.items() if pattern.search(words)}
+    if "line" in said:  # 诊断线, 才算: plainly one, so that lines of treatment and grades do not stand in
+        said -= {"diagnostic", "action", "grade"} if not _LABELS.search(words) else {"diagnostic", "action"}
+    return said
 
 
 def applies(fact: Fact, asker: Asker, words: str) -> bool:
@@ -198,6 +204,9 @@ def _narrowed(facts: list[Fact], words: str) -> list[Fact]:
 
     def distance(match: re.Match[str]) -> int:
         between = words[match.end() : place] if match.end() <= place else words[place : match.start()]
+        if match.end() <= place and match[0] in _REACHING:
+            # 您属于极高危人群，低密度要降到…, but not past the next group: 低危的人…，得过心梗的人…
+            return len(between) if not re.search(r"的人|有|得过|患者|达标", between) else 1000
         return len(between) if not re.search(r"[,，；）)]", between) else 1000
 
     found = sorted((m for m in _LABELS.finditer(words) if distance(m) < 1000), key=distance)
@@ -339,13 +348,15 @@ def judge(text: str, quantities: Sequence[Quantity], index: int, asker: Asker) -
         return None
     narrowed = _narrowed(pool, words)
     known = {f.meaning for f in pool}
-    said = meanings(words) & (known | ({"normal"} if "diagnostic" in known else set()))
+    said = meanings(words) & (known | ({"normal", "line"} if "diagnostic" in known else set()))
     wanted = {a for m in said for a in _AGREEING[m]}
-    meant = sorted((f for f in narrowed if f.meaning in wanted or not said), key=lambda f: f.meaning not in said)
+    own = said | ({"diagnostic"} if "line" in said else set())
+    meant = sorted((f for f in narrowed if f.meaning in wanted or not said), key=lambda f: f.meaning not in own)
     if "normal" in said:
         meant += _borders(narrowed, meant)
+    near_lines = _limits_near_lines(narrowed, meant) if own & {"diagnostic"} else []
     bounds = {b for r in _listed(pool, measure) for b in (_component(r.low, 0), _component(r.high, 0)) if b is not None}
-    for entry in _listed(meant, measure):
+    for entry in [*_listed(meant, measure), *near_lines]:
         if _matches(quantity, entry, factor, words, bounds):
             return Reading(quantity, "supported", entry.fact.id, entry.source, f"与“{describe(entry.fact)}”一致")
     if said and _pressure_ceiling(quantity, measure, words):
@@ -369,6 +380,19 @@ def _borders(facts: Sequence[Fact], normal: Sequence[Fact]) -> list[Fact]:
     ]
 
 
+def _limits_near_lines(facts: Sequence[Fact], lines: Sequence[Fact]) -> list[Range]:
+    """Ends of normal ranges within 5 % of a diagnostic line: 低于115 and 低于110 are both said of anaemia."""
+    listed = [r for f in lines if f.meaning == "diagnostic" for r in ranges(f)]
+
+    def kept(bound: float | tuple[float, float] | None, marks: list[float | tuple[float, float] | None]) -> float | None:
+        return bound if isinstance(bound, float) and any(isinstance(m, float) and _near(bound, m, 0.05) for m in marks) else None
+
+    low_lines = [r.high for r in listed if r.low is None]
+    high_lines = [r.low for r in listed if r.high is None]
+    normal = [f for f in facts if f.meaning == "normal" and f not in lines]
+    return [Range(f, kept(f.low, low_lines), kept(f.high, high_lines), f.source) for f in normal]
+
+
 _TELLING = ("target", "diagnostic", "normal", "grade", "limit", "amount", "duration", "action")
 
 
@@ -379,7 +403,7 @@ def _contradicted(quantity: Quantity, meant: Sequence[Fact], said: set[str]) -> 
 
 def _strict(said: set[str], narrowed: Sequence[Fact], pool: Sequence[Fact]) -> bool:
     """Whether a bound of another fact may not stand in: the label was named (2级 …) or the sense is plainly one."""
-    return len(narrowed) < len(pool) or said in ({"normal"}, {"diagnostic"}, {"target"})
+    return len(narrowed) < len(pool) or said in ({"normal"}, {"diagnostic"}, {"target"}, {"line"})
 
 
 def _pressure_ceiling(quantity: Quantity, measure: str, words: str) -> bool:
@@ -409,9 +433,11 @@ def _claims(quantity: Quantity, words: str, said: set[str], meant: Sequence[Fact
     if {f.meaning for f in meant} <= {"limit", "amount", "duration"}:
         return exact and bool(re.search(r"建议|推荐|应|最好|不超过|少于|至少|限|不能|不要|控制|以内|别超过", words + quantity.text))
     if exact:
-        if "target" in said or "normal" in said or "diagnostic" in said or "grade" in said:
+        if said & {"target", "normal", "diagnostic", "grade", "line"}:
             return not re.search(r"波动|从|由|以前|原来|高出|低了|下降了|升高了|减少", before[-10:])
         return False
+    if "line" in said and re.search(r"(?:达到|到了?|高过|满)\s*$", before) and re.match(r"\s*(?:就|才|即|便)", behind):
+        return True
     # A plain value is a claim only right behind the word: 正常上限是6.1, 诊断标准是7.0.
     return bool(
         re.search(

@@ -141,6 +141,15 @@ def dose_readings(
     found: list[Finding] = []
     for index, quantity in enumerate(quantities):
         known = limits(quantity.measures) if quantity.measures in drugs() else None
+        if quantity.form == "frequency" and quantity.measures in drugs() and quantity.unit == "次/天":
+            most_often = quantity.high if quantity.high is not None else quantity.low
+            usual_times = _most_times(quantity.measures)
+            if most_often is not None and most_often > usual_times * (1 if quantity.comparator in ("<=", "<") else 2):
+                source = drugs()[quantity.measures].source
+                note = f"{quantity.measures}每日{most_often:g}次过多，常用{'或'.join(drugs()[quantity.measures].dose.frequency)}"
+                readings[index] = Reading(quantity, "contradicted", None, source, note)
+                found.append(Finding("overdose", quantity.start, quantity.end, "error", source, note))
+            continue
         if known is None or known.unit is None or quantity.form not in ("value", "range", "fraction"):
             continue
         if quantity.comparator in (">", ">=") or (quantity.unit or "").endswith("/kg"):
@@ -298,6 +307,16 @@ def allergic(substance: str, asker: Asker) -> bool:
     return False
 
 
+_ON_THE_SKIN = re.compile(r"^[^,，。；;！!？?\n]{0,4}(?:凝胶|乳膏|软膏|乳胶|贴|栓|喷雾|滴眼|外用|外涂)")
+
+
+def _is_topical(drug: Drug, text: str, name: Name) -> bool:
+    """Whether a drug that the table lists to be swallowed is meant as a gel or patch."""
+    if not re.search(r"口服|静脉|肌注|注射", drug.route):
+        return False
+    return bool(_ON_THE_SKIN.match(text[name.end : name.end + 12]) or re.search(r"外用|外涂|涂抹?", clause_before(text, name.start)))
+
+
 def is_recommended(text: str, start: int, end: int) -> bool:
     """Whether the drug named at text[start:end] is plainly advised."""
     if polarity(text, start, end) != "affirmed":
@@ -336,7 +355,7 @@ def contraindicated(text: str, names: Sequence[Name], asker: Asker) -> list[Find
             group = next((c.group for c in drug.contraindications if c.strength == "禁用" and belongs(c.group, asker)), None)
             if group:
                 reason = f"{drug.name}：{group}禁用"
-        if reason and is_recommended(text, name.start, name.end):
+        if reason and not _is_topical(drug, text, name) and is_recommended(text, name.start, name.end):
             found.append(Finding("contraindicated_drug", name.start, name.end, "veto", drug.source, reason))
     return found
 

@@ -10,14 +10,18 @@ from functools import lru_cache
 from precision_lora import dosing, placement, safety
 from precision_lora.asker import Asker, read_asker
 from precision_lora.claims import canonical_factor, judge, kin, measures
-from precision_lora.measures import find_names, is_bare
+from precision_lora.measures import Name, find_names, fits, is_bare
 from precision_lora.numerals import fold
 from precision_lora.quantities import Quantity, find
 from precision_lora.readings import Finding, Reading
-from precision_lora.unit_forms import convert, is_analyte_unit
+from precision_lora.unit_forms import convert, dimension, is_analyte_unit
 
 _CONVERTING = re.compile(r"相当于|换算|折合|也就是|等于|即|约|大约|约为|＝|=|[（(]\s*$")
+_CALCULATED = re.compile(r"换算|乘以|除以|乘|折合|相当于|等于")
+_FOOD = re.compile(r"糖|盐|肉|菜|水果|主食|蛋白|奶|米|油|酒|豆|纤维|嘌呤|碳水|含|重|粉")
 _AVERAGE = re.compile(r"平均|均值")
+# 收缩压下降20mmHg: a change is no value of the measure.
+_CHANGE = re.compile(r"下降|降低|升高|上升|相差|差|波动|增加|增长|减少|降了?|升了?|高出|低了|高了")
 _TOLERANCE = 0.05
 
 
@@ -47,22 +51,51 @@ def _echo(quantity: Quantity, asker: Asker) -> bool:
     return False
 
 
-def _in_context(quantities: Sequence[Quantity], asker: Asker) -> list[Quantity]:
-    """``quantities`` with the asker's numbers recognised: a bare 480 is the asker's urate; other bare integers go."""
+def _in_context(answer: str, quantities: Sequence[Quantity], names: Sequence[Name], asker: Asker) -> list[Quantity]:
+    """``quantities`` with what only the question names: a bare 480 is the asker's urate, 目标是360μmol/L以下 that of the urate
+    asked about, 起始5mg the dose of the drug asked about. Bare integers that still measure nothing go."""
+    told = [n for n in find_names(fold(asker.text), asker.text) if n.kind != "hidden"]
+    asked_drugs = {n.id for n in told if n.kind == "drug"}
+    own_drugs = {n.id for n in names if n.kind == "drug"}
+    drug = next(iter(asked_drugs)) if len(asked_drugs) == 1 and own_drugs <= asked_drugs else None
     kept: list[Quantity] = []
     for quantity in quantities:
         if quantity.measures is None:
-            for other in asker.quantities:
-                same = (quantity.low, quantity.high, quantity.second_low) == (other.low, other.high, other.second_low)
-                units = quantity.unit in (None, other.unit) or (
-                    other.unit is None and canonical_factor(other.measures or "", quantity.unit) == 1.0
-                )
-                if same and units and other.measures and quantity.form == other.form:
-                    quantity = replace(quantity, measures=other.measures)
-                    break
+            measured = _asked_number(quantity, asker)
+            if measured is None and quantity.unit is not None:
+                measured = _asked_subject(answer, quantity, told, drug)
+            quantity = replace(quantity, measures=measured)
         if quantity.measures is not None or not is_bare(quantity):
             kept.append(quantity)
     return kept
+
+
+def _asked_number(quantity: Quantity, asker: Asker) -> str | None:
+    """What the same number measures in the question."""
+    for other in asker.quantities:
+        same = (quantity.low, quantity.high, quantity.second_low) == (other.low, other.high, other.second_low)
+        units = quantity.unit in (None, other.unit) or (
+            other.unit is None and canonical_factor(other.measures or "", quantity.unit) == 1.0
+        )
+        if same and units and other.measures and quantity.form == other.form:
+            return other.measures
+    return None
+
+
+def _asked_subject(answer: str, quantity: Quantity, told: Sequence[Name], drug: str | None) -> str | None:
+    """The measure or drug of the question that a number with a unit can belong to; None if there are several."""
+    if drug is not None and quantity.form == "frequency":
+        return drug
+    around = answer[max(0, quantity.start - 8) : quantity.end + 8]
+    if drug is not None and quantity.unit in ("mg", "μg", "g") and not _FOOD.search(around):
+        return drug
+    fitting = {n.id for n in told if n.kind == "measure" and fits(quantity.unit, quantity.low, quantity.high, n)}
+    said = answer[max(0, quantity.start - 14) : quantity.end + 6]
+    if quantity.unit == "%" and (re.search(r"体重|减", said) or not re.search(r"目标|正常|标准|诊断|控制|参考|达标", said)):
+        return None  # 减掉体重的5～10%
+    if len(fitting) != 1 or dimension(quantity.unit) in ("duration", "age", "count", "length"):
+        return None
+    return next(iter(fitting))
 
 
 def _plain(quantity: Quantity) -> float | None:
@@ -87,6 +120,9 @@ def _computed(text: str, quantities: Sequence[Quantity], index: int, asker: Aske
         if None not in factors and quantity.unit != other.unit and quantity.unit and _is_kin(measure, other.measures):
             if _close(value * factors[0], given * factors[1]):  # type: ignore[operator]
                 return Reading(quantity, "computed", None, "单位换算", f"由提问者的{other.text}换算")
+            if other.unit and _CALCULATED.search(text[max(0, quantity.start - 14) : quantity.start]):
+                wanted = given * factors[1] / factors[0]  # type: ignore[operator]
+                return Reading(quantity, "contradicted", None, "单位换算", f"{other.text}换算后应为{wanted:.3g}{quantity.unit}")
         if quantity.unit and other.unit and quantity.unit != other.unit:
             scaled = convert(given, other.unit, quantity.unit)
             if scaled is not None and _close(value, scaled):
@@ -153,7 +189,7 @@ def _readings(
             readings.append(Reading(quantity, "echo", None, "", "提问者自己的数值"))
             continue
         computed = _computed(answer, quantities, index, asker)
-        if judged is not None and judged.verdict == "supported":
+        if judged is not None and judged.verdict == "supported" and (computed is None or computed.verdict != "computed"):
             readings.append(judged)
         else:
             readings.append(computed or judged or Reading(quantity, "unchecked", None, "", "没有可对照的条目"))
@@ -173,7 +209,7 @@ def _wrong_units(answer: str, quantities: Sequence[Quantity], asker: Asker) -> l
         if factor is None:
             if is_analyte_unit(quantity.unit):
                 note = f"{measure.names[0]}的单位应为{measure.unit}，不是{quantity.unit}"
-        elif bounds and is_analyte_unit(quantity.unit):
+        elif bounds and is_analyte_unit(quantity.unit) and not _CHANGE.search(answer, max(0, quantity.start - 8), quantity.start):
             low, high = measure.plausible
             if not all(low <= b * factor <= high for b in bounds):
                 others = [1.0, *measure.conversions.values()]
@@ -192,8 +228,8 @@ def review(answer: str, question: str = "", history: str = "") -> tuple[tuple[Re
     circumstances, but its red flags were the business of the earlier answers.
     """
     asker = read_asker(f"{history}\n{question}" if history else question)
-    quantities = _in_context(find(answer, keep_bare=True), asker)
     names = find_names(fold(answer), answer)
+    quantities = _in_context(answer, find(answer, keep_bare=True), names, asker)
     doses, found = dosing.dose_readings(answer, quantities, asker)
     wrong_units = _wrong_units(answer, quantities, asker)
     spoilt = {(f.start, f.end): f for f in wrong_units}

@@ -63,14 +63,17 @@ def zone(measure: str, asker: Asker, index: int = 0) -> Zone | None:
     normal = [f for f in facts if f.meaning == "normal"]
     lows = [b for f in normal for r in ranges(f) if (b := _part(r.low, index)) is not None]
     highs = [b for f in normal for r in ranges(f) if (b := _part(r.high, index)) is not None]
+    # A diagnostic line counts where there is no normal range, or where it all but ends the range; for blood pressure always,
+    # since 正常高值 lies between the two.
+    top, bottom = max(highs, default=None), min(lows, default=None)
     for fact in facts:
         if fact.meaning == "normal":
             continue
         for entry in ranges(fact):
             low, high = _part(entry.low, index), _part(entry.high, index)
-            if low is not None and high is None:
+            if low is not None and high is None and (top is None or measure == "blood_pressure" or low <= top * 1.1):
                 highs.append(low)
-            elif high is not None and low is None:
+            elif high is not None and low is None and (bottom is None or high >= bottom * 0.9):
                 lows.append(high)
     if not lows and not highs:
         return None
