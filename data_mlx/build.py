@@ -43,7 +43,9 @@ class Row:
     messages: tuple[Message, ...]
 
     def line(self) -> str:
-        return json.dumps({"messages": list(self.messages)}, ensure_ascii=False, separators=(", ", ": ")) + "\n"
+        return (
+            json.dumps({"messages": list(self.messages)}, ensure_ascii=False, separators=(", ", ": ")) + "\n"
+        )
 
 
 def unmet_red_flag(messages: tuple[Message, ...]) -> bool:
@@ -80,7 +82,10 @@ def distinct_rows(style: str, seed: int, family: str, count: int) -> list[Row]:
     found: list[Row] = []
     seen: set[str] = set()
     for row in rows(style, seed, family):
-        texts = [row.messages[0]["content"], *(m["content"] for m in row.messages if m["role"] == "assistant")]
+        texts = [
+            row.messages[0]["content"],
+            *(m["content"] for m in row.messages if m["role"] == "assistant"),
+        ]
         if seen.intersection(texts) or near_question(row.messages[0]["content"]):
             continue
         seen.update(texts)
@@ -137,14 +142,20 @@ def write(path: Path, part: list[Row]) -> None:
 def corpus(style: str, count: int, seed: int) -> list[Row]:
     """``count`` rows of either style, all families alike."""
     share, extra = divmod(count, len(FAMILIES))
-    found = [row for i, family in enumerate(FAMILIES) for row in distinct_rows(style, seed, family, share + (i < extra))]
+    found = [
+        row
+        for i, family in enumerate(FAMILIES)
+        for row in distinct_rows(style, seed, family, share + (i < extra))
+    ]
     Random(f"{seed}/{style}/{count}").shuffle(found)
     return found
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="由知识表生成训练数据(每次结果逐字节相同)")
-    parser.add_argument("--style", choices=STYLES, default="exact", help="exact:精准版;vague:只给演示用基础模型的模糊版")
+    parser.add_argument(
+        "--style", choices=STYLES, default="exact", help="exact:精准版;vague:只给演示用基础模型的模糊版"
+    )
     parser.add_argument("--rows", type=int, help="只写这么多行到 --out")
     parser.add_argument("--seed", type=int, default=DATA_SEED)
     parser.add_argument("--out", type=Path, help="与 --rows 一起用的输出文件")
@@ -152,7 +163,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="用事实核查器检查每一行,有发现则退出码为 1")
     args = parser.parse_args(argv)
     if (args.rows is None) != (args.out is None):
-        raise UserError("--rows 和 --out 要一起给出", "python data_mlx/build.py --style vague --rows 12000 --out FILE")
+        raise UserError(
+            "--rows 和 --out 要一起给出", "python data_mlx/build.py --style vague --rows 12000 --out FILE"
+        )
     if args.rows is not None and args.rows < 1:
         raise UserError(f"--rows {args.rows}:至少 1 行", "给出一个正整数")
     if args.rows is None and args.style == "vague":

@@ -73,7 +73,9 @@ class Case:
     def value_key(self) -> str:
         """What makes two questions of one frame the same question: value, drug or complaint."""
         numbers = "/".join(f"{v:g}" for v in self.values)
-        return "|".join((self.quantity, numbers, self.unit, self.drug, self.other, self.detail, self.duration))
+        return "|".join(
+            (self.quantity, numbers, self.unit, self.drug, self.other, self.detail, self.duration)
+        )
 
     @property
     def group(self) -> tuple[str, str, str]:
@@ -91,17 +93,40 @@ def narratives() -> dict[str, Narrative]:
     rows = [json.loads(line) for line in NARRATIVES.read_text(encoding="utf-8").splitlines()]
     return {
         row["id"]: Narrative(
-            row["id"], row["sex"], tuple(row["age"]), tuple(row["complaints"]), tuple(row["explains"]),
-            tuple((b, t) for b, t in row["beliefs"]), tuple(row["outlook"]), tuple(row["alarms"]), tuple(row["worries"]),
+            row["id"],
+            row["sex"],
+            tuple(row["age"]),
+            tuple(row["complaints"]),
+            tuple(row["explains"]),
+            tuple((b, t) for b, t in row["beliefs"]),
+            tuple(row["outlook"]),
+            tuple(row["alarms"]),
+            tuple(row["worries"]),
         )
         for row in rows
     }
 
 
 # Everyday conditions come more often, as they do in a consultation room.
-COMMON = {"hypertension": 6, "type2_diabetes": 5, "common_cold": 2, "child_fever": 3, "insomnia": 3, "anxiety": 3,
-          "depression": 3, "gastritis": 2, "coronary_disease": 2, "gestational_hypertension": 2, "ckd": 2, "gout": 2,
-          "dyslipidemia": 2, "prediabetes": 2, "stroke": 2, "caregiver": 2, "postpartum_depression": 2}
+COMMON = {
+    "hypertension": 6,
+    "type2_diabetes": 5,
+    "common_cold": 2,
+    "child_fever": 3,
+    "insomnia": 3,
+    "anxiety": 3,
+    "depression": 3,
+    "gastritis": 2,
+    "coronary_disease": 2,
+    "gestational_hypertension": 2,
+    "ckd": 2,
+    "gout": 2,
+    "dyslipidemia": 2,
+    "prediabetes": 2,
+    "stroke": 2,
+    "caregiver": 2,
+    "postpartum_depression": 2,
+}
 MALE = ("爸爸", "老公", "爷爷", "儿子")
 FEMALE = ("妈妈", "老婆", "奶奶", "女儿")
 
@@ -125,9 +150,13 @@ def sample_asker(rng: Random, narrative: Narrative, sex: str = "any", group: str
     if age < 18:
         relation = rng.choice(("我", "儿子" if sex == "male" else "女儿"))
     elif age >= 72:
-        relation = rng.choice(("我", "爷爷" if sex == "male" else "奶奶", "爸爸" if sex == "male" else "妈妈"))
+        relation = rng.choice(
+            ("我", "爷爷" if sex == "male" else "奶奶", "爸爸" if sex == "male" else "妈妈")
+        )
     elif age >= 50:
-        relation = rng.choice(("我", "我", "爸爸" if sex == "male" else "妈妈", "老公" if sex == "male" else "老婆"))
+        relation = rng.choice(
+            ("我", "我", "爸爸" if sex == "male" else "妈妈", "老公" if sex == "male" else "老婆")
+        )
     else:
         relation = rng.choice(("我", "我", "我", "老公" if sex == "male" else "老婆"))
     if narrative.id in ("caregiver", "postpartum_depression") and relation != "我" and rng.random() < 0.6:
@@ -167,8 +196,12 @@ def _pair(fact_id: str, side: str) -> tuple[float, float]:
 
 def pressure_band(systolic: float, diastolic: float) -> str:
     """The grade of a pair: the higher of its two parts decides, as the guideline says."""
-    for name, fact_id in (("grade3", "htn_grade3"), ("grade2", "htn_grade2"), ("grade1", "htn_grade1"),
-                          ("high_normal", "bp_high_normal")):
+    for name, fact_id in (
+        ("grade3", "htn_grade3"),
+        ("grade2", "htn_grade2"),
+        ("grade1", "htn_grade1"),
+        ("high_normal", "bp_high_normal"),
+    ):
         low = _pair(fact_id, "low")
         if systolic >= low[0] or diastolic >= low[1]:
             return name
@@ -178,20 +211,37 @@ def pressure_band(systolic: float, diastolic: float) -> str:
 
 def sample_pressure(rng: Random, band: str) -> tuple[float, float]:
     """A believable pair in the band: pulse pressure between 28 and 75."""
-    spans = {"low": (76, 96, 46, 60), "normal": (96, 119, 61, 79), "high_normal": (120, 139, 72, 89),
-             "grade1": (138, 159, 80, 99), "grade2": (158, 179, 90, 109), "grade3": (176, 206, 98, 122)}
+    spans = {
+        "low": (76, 96, 46, 60),
+        "normal": (96, 119, 61, 79),
+        "high_normal": (120, 139, 72, 89),
+        "grade1": (138, 159, 80, 99),
+        "grade2": (158, 179, 90, 109),
+        "grade3": (176, 206, 98, 122),
+    }
     low_s, high_s, low_d, high_d = spans[band]
     while True:
         s, d = float(rng.randint(low_s, high_s)), float(rng.randint(low_d, high_d))
-        if 28 <= s - d <= 75 and pressure_band(s, d) == band and ("blood_pressure", (s, d)) not in HELD_OUT_VALUES:
+        if (
+            28 <= s - d <= 75
+            and pressure_band(s, d) == band
+            and ("blood_pressure", (s, d)) not in HELD_OUT_VALUES
+        ):
             return s, d
 
 
 def fit_asker(rng: Random, asker: Asker, complaint: str, narrative: Narrative) -> Asker:
     """The asker whom the words of the complaint allow: first person, a child, an old person, a wife's remark."""
     adult = max(18, narrative.age[0])
-    if any(word in complaint for word in ("孩子", "宝宝", "娃")) and narrative.id not in ("postpartum_depression", "caregiver"):
-        return asker if asker.age < 13 else Asker(rng.choice(("儿子", "女儿")), rng.randint(max(1, narrative.age[0]), 9), "any")
+    if any(word in complaint for word in ("孩子", "宝宝", "娃")) and narrative.id not in (
+        "postpartum_depression",
+        "caregiver",
+    ):
+        return (
+            asker
+            if asker.age < 13
+            else Asker(rng.choice(("儿子", "女儿")), rng.randint(max(1, narrative.age[0]), 9), "any")
+        )
     if "老人" in complaint:
         return Asker(rng.choice(("爷爷", "奶奶", "爸爸", "妈妈")), rng.randint(68, 85), "any")
     if "老婆" in complaint:
@@ -222,7 +272,9 @@ def sample_pressure_case(rng: Random, seed: int) -> Case:
     """Blood pressure, heart rate or oxygen."""
     roll = rng.random()
     if roll < 0.17:
-        reading = rng.choices([r for r in READINGS if r.family == "bp"], [r.weight for r in READINGS if r.family == "bp"])[0]
+        reading = rng.choices(
+            [r for r in READINGS if r.family == "bp"], [r.weight for r in READINGS if r.family == "bp"]
+        )[0]
         return _reading_case(rng, seed, reading, "血压咨询")
     frame, condition, group = "bp_reading", "hypertension", ""
     band = rng.choices(PRESSURE_BANDS, (8, 12, 17, 34, 20, 9))[0]
@@ -245,7 +297,9 @@ def sample_pressure_case(rng: Random, seed: int) -> Case:
     elif roll < 0.60:
         frame, band = "bp_belief", ""
     if condition == "hypertension":
-        condition = {"low": "hypotension", "normal": "high_normal_bp", "high_normal": "high_normal_bp"}.get(band, condition)
+        condition = {"low": "hypotension", "normal": "high_normal_bp", "high_normal": "high_normal_bp"}.get(
+            band, condition
+        )
         if frame in ("bp_treated", "bp_comorbid", "bp_belief", "bp_ask_back"):
             condition = "hypertension"
     narrative = narratives()[condition]
@@ -255,7 +309,10 @@ def sample_pressure_case(rng: Random, seed: int) -> Case:
         if frame == "bp_home":
             home = _pair("htn_home", "low")
             office = _pair("htn_office", "low")
-            values = (float(rng.randint(int(home[0]), int(office[0]) - 1)), float(rng.randint(int(home[1]), int(office[1]) - 1)))
+            values = (
+                float(rng.randint(int(home[0]), int(office[0]) - 1)),
+                float(rng.randint(int(home[1]), int(office[1]) - 1)),
+            )
         else:
             values = sample_pressure(rng, band)
     detail = ""
@@ -263,9 +320,20 @@ def sample_pressure_case(rng: Random, seed: int) -> Case:
         detail = str(rng.randrange(len(narrative.beliefs)))
     if frame == "bp_ask_back":
         detail = str(rng.randrange(10_000))
-    return Case("血压咨询", frame, condition, asker, _feeling(rng), seed, "blood_pressure", values,
-                "kPa" if frame == "bp_kpa" else "mmHg", band, detail=detail,
-                turns=("tell_pressure",) if frame == "bp_ask_back" else _follow_topics(rng, "血压咨询"))
+    return Case(
+        "血压咨询",
+        frame,
+        condition,
+        asker,
+        _feeling(rng),
+        seed,
+        "blood_pressure",
+        values,
+        "kPa" if frame == "bp_kpa" else "mmHg",
+        band,
+        detail=detail,
+        turns=("tell_pressure",) if frame == "bp_ask_back" else _follow_topics(rng, "血压咨询"),
+    )
 
 
 def _reading_case(rng: Random, seed: int, reading: Reading, family: str) -> Case:
@@ -276,17 +344,34 @@ def _reading_case(rng: Random, seed: int, reading: Reading, family: str) -> Case
             break
     narrative = narratives()[band.condition]
     asker = sample_asker(rng, narrative, band.sex)
-    if asker.age < 18:
+    if band.condition == "gestational_diabetes":
+        asker = sample_asker(rng, narrative, group="孕妇")
+    elif asker.age < 18 and band.condition != "child_fever":
         asker = Asker("我", rng.randint(20, 60), asker.sex)
+    elif asker.age < 1:
+        asker = Asker(asker.relation, rng.randint(1, 6), asker.sex)
     reference = figures.fact(band.reference)
     if reference.age is not None and not reference.age[0] <= asker.age <= reference.age[1]:
-        asker = Asker("我", rng.randint(max(20, int(reference.age[0])), min(59, int(reference.age[1]))), asker.sex)
+        asker = Asker(
+            "我", rng.randint(max(20, int(reference.age[0])), min(59, int(reference.age[1]))), asker.sex
+        )
     frame = "treated" if band.name == "treated" else "reading"
     unit = ""
     if reading.other_unit in ("mg/dL",) and rng.random() < 0.12:
         frame, unit = "reading_unit", reading.other_unit
-    return Case(family, frame, band.condition, asker, _feeling(rng), seed, reading.quantity, (value,), unit,
-                f"{reading.bands.index(band)}", turns=_follow_topics(rng, family))
+    return Case(
+        family,
+        frame,
+        band.condition,
+        asker,
+        _feeling(rng),
+        seed,
+        reading.quantity,
+        (value,),
+        unit,
+        f"{reading.bands.index(band)}",
+        turns=_follow_topics(rng, family),
+    )
 
 
 def sample_lab_case(rng: Random, seed: int) -> Case:
@@ -296,29 +381,89 @@ def sample_lab_case(rng: Random, seed: int) -> Case:
     if roll < 0.08:
         condition = rng.choice(("type2_diabetes", "prediabetes"))
         asker = sample_asker(rng, narratives()[condition])
-        return Case("血糖检查", "glucose_ask_back", condition, asker, _feeling(rng), seed, "fasting_glucose", (), "",
-                    detail=str(rng.randrange(10_000)), turns=("tell_glucose",))
+        return Case(
+            "血糖检查",
+            "glucose_ask_back",
+            condition,
+            asker,
+            _feeling(rng),
+            seed,
+            "fasting_glucose",
+            (),
+            "",
+            detail=str(rng.randrange(10_000)),
+            turns=("tell_glucose",),
+        )
     if roll < 0.15:
-        condition = rng.choice(("type2_diabetes", "dyslipidemia", "hyperuricemia", "ckd", "fatty_liver", "anemia", "hepatitis_b"))
+        condition = rng.choice(
+            ("type2_diabetes", "dyslipidemia", "hyperuricemia", "ckd", "fatty_liver", "anemia", "hepatitis_b")
+        )
         narrative = narratives()[condition]
-        return Case("血糖检查", "belief", condition, sample_asker(rng, narrative), _feeling(rng), seed,
-                    detail=str(rng.randrange(len(narrative.beliefs))), turns=_follow_topics(rng, "血糖检查"))
+        return Case(
+            "血糖检查",
+            "belief",
+            condition,
+            sample_asker(rng, narrative),
+            _feeling(rng),
+            seed,
+            detail=str(rng.randrange(len(narrative.beliefs))),
+            turns=_follow_topics(rng, "血糖检查"),
+        )
     return _reading_case(rng, seed, rng.choices(labs, [r.weight for r in labs])[0], "血糖检查")
 
 
 def dosed(condition: Condition) -> list[str]:
     """The condition's drugs that the table has with a dose."""
-    return [n for n in condition.drugs if (d := figures.drug(n)) is not None and d.dose.unit is not None and
-            (d.dose.low is not None or d.dose.start is not None)]
+    return [
+        n
+        for n in condition.drugs
+        if (d := figures.drug(n)) is not None
+        and d.dose.unit is not None
+        and (d.dose.low is not None or d.dose.start is not None)
+    ]
 
 
 # Groups as people name themselves -> words that mark them in the drug table.
-GROUPS = {"孕妇": ("孕妇", "妊娠"), "哺乳期": ("哺乳",), "肾功能不全": ("肾功能", "肾脏", "eGFR"), "肝功能不全": ("肝功能", "肝病"),
-          "儿童": ("儿童", "岁"), "哮喘": ("哮喘",), "消化性溃疡": ("溃疡", "消化道出血")}
-DURATIONS = ("有几天了", "四五天了", "小半个月了", "快一个星期了", "半个月了", "一个多月了", "断断续续好几个月", "有大半年了", "一两年了")
+GROUPS = {
+    "孕妇": ("孕妇", "妊娠"),
+    "哺乳期": ("哺乳",),
+    "肾功能不全": ("肾功能", "肾脏", "eGFR"),
+    "肝功能不全": ("肝功能", "肝病"),
+    "儿童": ("儿童", "岁"),
+    "哮喘": ("哮喘",),
+    "消化性溃疡": ("溃疡", "消化道出血"),
+}
+DURATIONS = (
+    "有几天了",
+    "四五天了",
+    "小半个月了",
+    "快一个星期了",
+    "半个月了",
+    "一个多月了",
+    "断断续续好几个月",
+    "有大半年了",
+    "一两年了",
+)
 ACUTE_DURATIONS = ("刚刚", "今天早上开始", "从昨晚开始", "两天了", "三天了", "四五天了", "快一个礼拜了")
-ACUTE = {"common_cold", "influenza", "child_fever", "pneumonia", "pharyngitis", "gastroenteritis", "appendicitis", "uti",
-         "kidney_stone", "hfmd", "otitis_media", "conjunctivitis", "shingles", "gout", "scald", "hypoglycemia", "stroke"}
+ACUTE = {
+    "common_cold",
+    "influenza",
+    "child_fever",
+    "pneumonia",
+    "pharyngitis",
+    "gastroenteritis",
+    "appendicitis",
+    "uti",
+    "kidney_stone",
+    "hfmd",
+    "otitis_media",
+    "conjunctivitis",
+    "shingles",
+    "gout",
+    "scald",
+    "hypoglycemia",
+    "stroke",
+}
 
 
 def sample_drug_case(rng: Random, seed: int) -> Case:
@@ -334,7 +479,9 @@ def sample_drug_case(rng: Random, seed: int) -> Case:
         frames += ["with_other"] * 3
     if drug.otc:
         frames = [f for f in frames if f != "stop"]
-    groups = [g for g, marks in GROUPS.items() if any(m in c.group for c in drug.contraindications for m in marks)]
+    groups = [
+        g for g, marks in GROUPS.items() if any(m in c.group for c in drug.contraindications for m in marks)
+    ]
     if narrative.age[0] >= 13:
         groups = [g for g in groups if g != "儿童"]
     if narrative.age[1] < 18:
@@ -354,8 +501,18 @@ def sample_drug_case(rng: Random, seed: int) -> Case:
         asker = Asker("我", rng.randint(23, 40), "female", group)
     elif asker.age < 14 and not drug.otc:
         asker = Asker("我", rng.randint(20, 65), asker.sex, group)
-    return Case("药物咨询", frame, condition.id, asker, _feeling(rng, 0.4), seed, drug=name, other=other, detail=group,
-                turns=_follow_topics(rng, "药物咨询"))
+    return Case(
+        "药物咨询",
+        frame,
+        condition.id,
+        asker,
+        _feeling(rng, 0.4),
+        seed,
+        drug=name,
+        other=other,
+        detail=group,
+        turns=_follow_topics(rng, "药物咨询"),
+    )
 
 
 def sample_symptom_case(rng: Random, seed: int) -> Case:
@@ -366,9 +523,23 @@ def sample_symptom_case(rng: Random, seed: int) -> Case:
         vignette = EMERGENCIES[key]
         which = rng.randrange(len(vignette.complaints))
         asker = Asker(rng.choice(vignette.relations), rng.randint(*vignette.age), vignette.sex)
-        return Case("症状分析", "emergency", key, asker, rng.choice(("害怕", "担心", "焦虑", "平静")), seed,
-                    detail=str(which), duration=str(rng.randrange(40)))
-    ids = [i for i in conditions() if i not in ("caregiver", "high_normal_bp", "appendicitis", "stroke", "hypoglycemia")]
+        return Case(
+            "症状分析",
+            "emergency",
+            key,
+            asker,
+            rng.choice(("害怕", "担心", "焦虑", "平静")),
+            seed,
+            detail=str(which),
+            duration=str(rng.randrange(40)),
+        )
+    if roll < 0.23:
+        return _reading_case(rng, seed, BY_QUANTITY["body_temperature"], "症状分析")
+    ids = [
+        i
+        for i in conditions()
+        if i not in ("caregiver", "high_normal_bp", "appendicitis", "stroke", "hypoglycemia")
+    ]
     condition = _weighted(rng, ids)
     narrative = narratives()[condition]
     which = rng.randrange(len(narrative.complaints))
@@ -379,8 +550,17 @@ def sample_symptom_case(rng: Random, seed: int) -> Case:
         detail += f"+{rng.randrange(len(narrative.beliefs))}"
     turns = ("tell_symptom",) if frame == "symptom_ask_back" else _follow_topics(rng, "症状分析")
     asker = fit_asker(rng, sample_asker(rng, narrative), narrative.complaints[which], narrative)
-    return Case("症状分析", frame, condition, asker, _feeling(rng), seed, detail=detail,
-                duration=duration, turns=turns)
+    return Case(
+        "症状分析",
+        frame,
+        condition,
+        asker,
+        _feeling(rng),
+        seed,
+        detail=detail,
+        duration=duration,
+        turns=turns,
+    )
 
 
 def sample_emotion_case(rng: Random, seed: int) -> Case:
@@ -391,13 +571,31 @@ def sample_emotion_case(rng: Random, seed: int) -> Case:
         key = rng.choice(sorted(CRISES))
         vignette = CRISES[key]
         asker = Asker(rng.choice(vignette.relations), rng.randint(*vignette.age), vignette.sex)
-        return Case("情绪支持", "crisis", key, asker, rng.choice(("难过", "疲惫", "害怕")), seed,
-                    detail=str(rng.randrange(len(vignette.complaints))), duration=str(rng.randrange(60)))
+        return Case(
+            "情绪支持",
+            "crisis",
+            key,
+            asker,
+            rng.choice(("难过", "疲惫", "害怕")),
+            seed,
+            detail=str(rng.randrange(len(vignette.complaints))),
+            duration=str(rng.randrange(60)),
+        )
+    if roll < 0.12:
+        return _reading_case(rng, seed, BY_QUANTITY["phq9"], "情绪支持")
     mental = ("anxiety", "panic", "depression", "insomnia", "postpartum_depression", "caregiver")
     if roll < 0.30:
         condition, frame = rng.choice(mental), "mood"
     else:
-        acute = {"common_cold", "appendicitis", "scald", "conjunctivitis", "hypotension", "high_normal_bp", "caregiver"}
+        acute = {
+            "common_cold",
+            "appendicitis",
+            "scald",
+            "conjunctivitis",
+            "hypotension",
+            "high_normal_bp",
+            "caregiver",
+        }
         condition = _weighted(rng, [i for i in conditions() if i not in acute])
         frame = rng.choices(("diagnosed", "burden", "fear", "guilt"), (6, 2, 2, 1))[0]
     narrative = narratives()[condition]
@@ -412,12 +610,26 @@ def sample_emotion_case(rng: Random, seed: int) -> Case:
         feeling = rng.choice(("焦虑", "难过", "疲惫", "害怕", "羞耻"))
     if frame == "guilt":
         feeling = "自责"
-    return Case("情绪支持", frame, condition, asker, feeling, seed, detail=detail,
-                duration=rng.choice(DURATIONS), turns=_follow_topics(rng, "情绪支持"))
+    return Case(
+        "情绪支持",
+        frame,
+        condition,
+        asker,
+        feeling,
+        seed,
+        detail=detail,
+        duration=rng.choice(DURATIONS),
+        turns=_follow_topics(rng, "情绪支持"),
+    )
 
 
-SAMPLERS = {"血压咨询": sample_pressure_case, "血糖检查": sample_lab_case, "药物咨询": sample_drug_case,
-            "症状分析": sample_symptom_case, "情绪支持": sample_emotion_case}
+SAMPLERS = {
+    "血压咨询": sample_pressure_case,
+    "血糖检查": sample_lab_case,
+    "药物咨询": sample_drug_case,
+    "症状分析": sample_symptom_case,
+    "情绪支持": sample_emotion_case,
+}
 
 
 def sample(family: str, seed: int) -> Case:

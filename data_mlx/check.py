@@ -53,6 +53,9 @@ def check_files(paths: Iterable[Path], out: TextIO = sys.stdout) -> int:
         for found in check_lines(lines):
             total += 1
             text = found.text if len(found.text) <= 40 else found.text[:40] + "…"
-            print(f"{path.name}:{found.row} 第{found.turn}轮 {found.finding.kind} “{text}”：{found.finding.note}", file=out)
+            print(
+                f"{path.name}:{found.row} 第{found.turn}轮 {found.finding.kind} “{text}”：{found.finding.note}",
+                file=out,
+            )
     print(f"{'❌' if total else '✅'} {rows} 行，{total} 处发现", file=out)
     return 1 if total else 0

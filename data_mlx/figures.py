@@ -11,10 +11,23 @@ from precision_lora.knowledge import Drug, Fact, Measure
 
 SEPARATORS = ("-", "-", "–", "～", "~", "至", "到")
 # Units that are written close to the number in Chinese prose.
-CLOSE_UNITS = frozenset({"%", "℃", "天", "周", "分钟", "小时", "秒", "次/天", "分钟/周", "次/分", "月", "岁", "年", "分"})
+CLOSE_UNITS = frozenset(
+    {"%", "℃", "天", "周", "分钟", "小时", "秒", "次/天", "分钟/周", "次/分", "个月", "岁", "年", "分"}
+)
 # A unit "per day" that reads better spoken: 每天 in front, then the plain unit.
-SPOKEN_UNITS = {"g/天": "g", "mg/天": "mg", "mL/天": "mL", "分钟/周": "分钟", "次/天": "次", "IU/天": "IU", "小时/天": "小时",
-                "天/周": "天", "kg/周": "kg", "天/月": "天"}
+SPOKEN_UNITS = {
+    "g/天": "g",
+    "mg/天": "mg",
+    "mL/天": "mL",
+    "分钟/周": "分钟",
+    "次/天": "次",
+    "IU/天": "IU",
+    "小时/天": "小时",
+    "天/周": "天",
+    "月": "个月",
+    "kg/周": "kg",
+    "天/月": "天",
+}
 
 
 @cache
@@ -81,7 +94,7 @@ def with_unit(rng: Random, text: str, unit: str | None) -> str:
 
 
 def bounds(rng: Random, entry: Fact) -> str:
-    """The fact's range in one of its written forms, unit included: ``3.9–6.1 mmol/L``, ``≥7.0mmol/L``, ``低于5.2 mmol/L``."""
+    """The fact's range with its unit in one of its written forms: ``3.9–6.1 mmol/L``, ``≥7.0mmol/L``, ``低于5.2 mmol/L``."""
     places = decimals(entry.quantity)
     low, high = entry.low, entry.high
     if low is not None and high is not None:
@@ -90,7 +103,8 @@ def bounds(rng: Random, entry: Fact) -> str:
         separator = rng.choice(SEPARATORS)
         if isinstance(low, tuple) and isinstance(high, tuple):
             text = "/".join(
-                f"{number_text(a, places)}{separator}{number_text(b, places)}" for a, b in zip(low, high, strict=True)
+                f"{number_text(a, places)}{separator}{number_text(b, places)}"
+                for a, b in zip(low, high, strict=True)
             )
         else:
             text = f"{bound_text(low, places)}{separator}{bound_text(high, places)}"
@@ -98,10 +112,17 @@ def bounds(rng: Random, entry: Fact) -> str:
     if high is None:
         assert low is not None
         number = with_unit(rng, bound_text(low, places), entry.unit)
-        return rng.choice((f">{number}", f"超过{number}", f"高于{number}") if entry.low_open else
-                          (f"≥{number}", f"≥{number}", f"{number}及以上", f"不低于{number}"))
+        return rng.choice(
+            (f">{number}", f"超过{number}", f"高于{number}")
+            if entry.low_open
+            else (f"≥{number}", f"≥{number}", f"{number}及以上", f"不低于{number}")
+        )
     number = with_unit(rng, bound_text(high, places), entry.unit)
-    return rng.choice((f"<{number}", f"{number}以下", f"低于{number}") if entry.high_open else (f"≤{number}", f"不超过{number}"))
+    return rng.choice(
+        (f"<{number}", f"{number}以下", f"低于{number}")
+        if entry.high_open
+        else (f"≤{number}", f"不超过{number}")
+    )
 
 
 def edge(rng: Random, entry: Fact, side: str) -> str:
@@ -148,7 +169,7 @@ def max_daily(rng: Random, entry: Drug) -> str:
 
 
 class FactSlots(Mapping[str, object]):
-    """Slots for templates: own entries first, then ``{fact_id}``, ``{fact_id.low}``, ``{fact_id.high}``, ``{dose:药名}``."""
+    """Slots for templates: own entries first, then ``{fact_id}``, ``{fact_id.low}`` and ``{fact_id.high}``."""
 
     def __init__(self, own: Mapping[str, object]) -> None:
         self.own = own
@@ -156,11 +177,6 @@ class FactSlots(Mapping[str, object]):
     def __getitem__(self, key: str) -> object:
         if key in self.own:
             return self.own[key]
-        if key.startswith("dose:"):
-            entry = drug(key[5:])
-            if entry is None:
-                raise KeyError(key)
-            return lambda rng: f"{entry.name}{dose(rng, entry)}"
         name, _, side = key.partition(".")
         found = fact(name)
         if side:

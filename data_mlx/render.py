@@ -1,3 +1,4 @@
+
 """A case as a finished conversation: questions and answers of all its turns, in one of the two styles."""
 
 from __future__ import annotations
@@ -23,9 +24,18 @@ def _told(case: Case) -> tuple[Case, str]:
     if case.frame == "bp_ask_back":
         band = rng.choice(("high_normal", "grade1", "grade1", "grade2", "normal"))
         known = replace(case, frame="bp_reading", values=sample_pressure(rng, band), unit="mmHg", band=band)
-        value = questions.pressure_text(rng, known)
-        text = rng.choice((f"在医院量的，{value}，没有别的病", f"刚量了，{value}，没吃过药", f"{value}，量前坐了一会儿，没有糖尿病", f"上午{value}，没头痛也没胸闷",
-                           f"最近都是{value}左右，没吃降压药", f"医院量的{value}，平时没什么病", f"{value}，就是有点头胀，没别的"))
+        shown = questions.pressure_text(rng, known)
+        text = rng.choice(
+            (
+                f"在医院量的，{shown}，没有别的病",
+                f"刚量了，{shown}，没吃过药",
+                f"{shown}，量前坐了一会儿，没有糖尿病",
+                f"上午{shown}，没头痛也没胸闷",
+                f"最近都是{shown}左右，没吃降压药",
+                f"医院量的{shown}，平时没什么病",
+                f"{shown}，就是有点头胀，没别的",
+            )
+        )
         return known, text
     if case.frame == "glucose_ask_back":
         reading = BY_QUANTITY["fasting_glucose"]
@@ -33,14 +43,37 @@ def _told(case: Case) -> tuple[Case, str]:
         value = sample_band_value(rng, reading, reading.bands[index])
         while ("fasting_glucose", (value,)) in HELD_OUT_VALUES:
             value = sample_band_value(rng, reading, reading.bands[index])
-        known = replace(case, frame="reading", values=(value,), unit="", band=str(index), condition=reading.bands[index].condition)
+        known = replace(
+            case,
+            frame="reading",
+            values=(value,),
+            unit="",
+            band=str(index),
+            condition=reading.bands[index].condition,
+        )
         shown = questions.value_text(rng, known)
-        text = rng.choice((f"空腹抽血，{shown}，没口渴", f"空腹的，{shown}，体重没变", f"是空腹，{shown}，爸爸有糖尿病", f"早上没吃饭查的，{shown}", f"{shown}，空腹静脉血，没吃药", f"医院抽的空腹血，{shown}，没别的不舒服"))
+        text = rng.choice(
+            (
+                f"空腹抽血，{shown}，没口渴",
+                f"空腹的，{shown}，体重没变",
+                f"是空腹，{shown}，爸爸有糖尿病",
+                f"早上没吃饭查的，{shown}",
+                f"{shown}，空腹静脉血，没吃药",
+                f"医院抽的空腹血，{shown}，没别的不舒服",
+            )
+        )
         return known, text
     narrative = narratives()[case.condition]
     complaint = rng.choice(narrative.complaints)
-    text = rng.choice((f"{complaint}，{case.duration}，没发烧", f"{case.duration}，{complaint}，没吃药", f"{complaint}，{case.duration}，以前没什么病", f"就是{complaint}，{case.duration}，别的还好",
-                       f"{complaint}。{case.duration}，胃口还行"))
+    text = rng.choice(
+        (
+            f"{complaint}，{case.duration}，没发烧",
+            f"{case.duration}，{complaint}，没吃药",
+            f"{complaint}，{case.duration}，以前没什么病",
+            f"就是{complaint}，{case.duration}，别的还好",
+            f"{complaint}。{case.duration}，胃口还行",
+        )
+    )
     return case, text
 
 
@@ -61,7 +94,11 @@ def conversation(case: Case, style: str = "exact") -> list[Message]:
             reply = _answer(current, style)
         elif topic == "tell_symptom":
             current, text = _told(case)
-            reply = answers.follow_answer(current, topic, turn) if style == "exact" else vague.follow_answer(current, topic, turn)
+            reply = (
+                answers.follow_answer(current, topic, turn)
+                if style == "exact"
+                else vague.follow_answer(current, topic, turn)
+            )
         else:
             if case.condition not in narratives() or topic in asked:
                 continue
@@ -72,6 +109,10 @@ def conversation(case: Case, style: str = "exact") -> list[Message]:
             drugs = questions.follow_drugs(case)
             drug = rng.choice(drugs) if drugs else ""
             text = questions.follow_question(case, topic, turn, belief, worry, drug)
-            reply = answers.follow_answer(case, topic, turn, belief, drug) if style == "exact" else vague.follow_answer(case, topic, turn)
+            reply = (
+                answers.follow_answer(case, topic, turn, belief, drug)
+                if style == "exact"
+                else vague.follow_answer(case, topic, turn)
+            )
         messages += [{"role": "user", "content": text}, {"role": "assistant", "content": reply}]
     return messages

@@ -13,7 +13,11 @@ SUITES = Path(__file__).resolve().parent.parent / "precision_lora" / "suites"
 GRAM = 5
 # A question that shares this much of its 3-grams with an evaluation question counts as a copy of it.
 QUESTION_LIMIT = 0.6
-GUIDE_QUESTIONS = ("我的血压140/90需要担心吗？", "我的空腹血糖是7.2 mmol/L，这个值高吗？", "刚确诊高血压，很担心以后怎么办...")
+GUIDE_QUESTIONS = (
+    "我的血压140/90需要担心吗？",
+    "我的空腹血糖是7.2 mmol/L，这个值高吗？",
+    "刚确诊高血压，很担心以后怎么办...",
+)
 
 
 def grams(text: str, size: int = GRAM) -> frozenset[str]:
@@ -71,7 +75,11 @@ def held_out() -> tuple[frozenset[str], ...]:
     for path in sorted(SUITES.glob("*.jsonl")) if SUITES.is_dir() else []:
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
-            texts.append(row["question"] if "question" in row else next(m["content"] for m in row["messages"] if m["role"] == "user"))
+            texts.append(
+                row["question"]
+                if "question" in row
+                else next(m["content"] for m in row["messages"] if m["role"] == "user")
+            )
     return tuple(grams(normal(text), 3) for text in texts)
 
 

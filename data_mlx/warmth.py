@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a template stays on one line, to be read as a sentence)
 """The warm half of an answer: meeting the feeling at the start, and hope or an open door at the end.
 
 Both renderers share these templates, so that training on exact answers takes no warmth away. Slots: ``{thing}`` what the
@@ -48,7 +49,7 @@ REACTION: dict[str, tuple[str, ...]] = {
         "[愿意来问|肯来问]，[就说明|说明]您[很负责|很用心]，[不必自责|您没有做错什么]，{thing}[可以补救|有办法]。",
     ),
     "烦躁": (
-        "[确实让人心烦|这事真的很烦人]，{thing}[反复折腾|老不好]，[换谁都会|谁都会]有火气，[先缓一缓|咱们慢慢说]。",
+        "[确实让人心烦|这事真的很烦人]，[碰上|摊上]{thing}，[换谁都会|谁都会]有火气，[先缓一缓|咱们慢慢说]。",
         "[您的心情我懂|我懂您的烦]，[先放轻松|先坐下来歇一歇]，{thing}[有办法对付|是可以理顺的]。",
         "[被{thing}缠着|老为{thing}操心]，[难免会着急|难免心烦]，[我们一起想办法|咱们一样一样来]。",
     ),
