@@ -38,11 +38,13 @@ _KIN: dict[str, tuple[str, ...]] = {
 _PRESSURES = _KIN["blood_pressure"]
 
 _MEANINGS: dict[str, re.Pattern[str]] = {
-    "line": re.compile(r"诊断(?:标准|线|切点|界值|界线)|(?:才算|就算)(?!够|正常|合格|达标|好)|才叫|就叫|才(?:要)?考虑"),
-    "normal": re.compile(r"正常|成人(?:安静|静息)|参考(?:值|范围|区间)|标准范围|健康(?:人|成人)|合适水平|适宜"),
+    "line": re.compile(
+        r"诊断(?:标准|线|切点|界值|界线)|(?:高血压|糖尿病|发热|发烧|高尿酸血症|贫血|缺乏|肥胖)(?:病|症)?的?(?:标准|界线|界限)|为高(?!血|尿|脂|危)|为异常|(?:才算|就算)(?!够|正常|合格|达标|好)|才叫|就叫|才(?:要)?考虑"
+    ),
+    "normal": re.compile(r"正常|成人(?:安静|静息)|上限|下限|(?:一般|通常|大致)(?:是|为|在)(?=[^,，]{0,2}▮)|合适|参考(?:值|范围|区间)|标准范围|健康(?:人|成人)|合适水平|适宜"),
     "diagnostic": re.compile(r"诊断|确诊|(?:才算|就算)(?!够|正常|合格|达标|好)|算是?(?:高|糖尿|发)|界限|界值|切点|(?:属于|叫|称为|定义为)(?:高|糖尿|发|低|肥)|高血压是|糖尿病是|界线|(?:提示|考虑|怀疑)(?:高|妊娠|糖尿|低血|贫血|感染|甲|肾|肝)|(?:高血压|糖尿病|发热|发烧|高尿酸血症|贫血|低血糖)[（(]▮"),
-    "grade": re.compile(r"[123一二三ⅠⅡⅢ]级|轻度|中度|重度|受损|减低|超重|肥胖|正常高值|高热|低热|分级"),
-    "target": re.compile(r"目标|控制(?:在|到|住)|降(?:到|至)|达标|维持|保持在|压到|稳定在"),
+    "grade": re.compile(r"[123一二三ⅠⅡⅢ]级|轻度|中度|重度|受损|减低|超重|肥胖|正常高值|高热|低热|分级|▮[^,，▮]{0,6}[,，]?(?:属于|叫|算)(?!正常|偏|在)"),
+    "target": re.compile(r"目标|控制(?:在|到|住)|(?<!下)降(?:到|至)|达标|维持|保持|压到|稳定在|先到|回到"),
     "action": re.compile(r"立即|马上|急诊|启动|停用|及时就医|尽快就医|去医院"),
     "limit": re.compile(r"不超过|不要超过|不能超过|最多|上限|至多|以内|少于|限制|控制(?:在|到)"),
     "amount": re.compile(r"建议|推荐|每天|每日|每周|不超过|少于|至少|控制(?:在|到)|应"),
@@ -431,7 +433,8 @@ def _claims(quantity: Quantity, words: str, said: set[str], meant: Sequence[Fact
     if re.search(r"您|你", before[-12:]) and not re.search(r"目标|控制|标准|正常(?:范围|值)?(?:是|为|应)", words):
         return False
     if {f.meaning for f in meant} <= {"limit", "amount", "duration"}:
-        return exact and bool(re.search(r"建议|推荐|应|最好|不超过|少于|至少|限|不能|不要|控制|以内|别超过", words + quantity.text))
+        told = r"建议|推荐|应|最好|不超过|少于|至少|限|不能|不要|控制|以内|别超过|每[天日周]|一[天日周]|坚持|保持"
+        return exact and quantity.comparator not in (">",) and bool(re.search(told, words + quantity.text))
     if exact:
         if said & {"target", "normal", "diagnostic", "grade", "line"}:
             return not re.search(r"波动|从|由|以前|原来|高出|低了|下降了|升高了|减少", before[-10:])
@@ -441,6 +444,7 @@ def _claims(quantity: Quantity, words: str, said: set[str], meant: Sequence[Fact
     # A plain value is a claim only right behind the word: 正常上限是6.1, 诊断标准是7.0.
     return bool(
         re.search(
-            r"(?:诊断(?:标准|线|界值|切点)|正常(?:上限|下限|值)|参考值|上限|下限|目标(?:值)?|界值|达标线)[^,，▮]{0,4}(?:是|为|应?在|：|:|在|定在)\s*$", before
+            r"(?:诊断(?:标准|线|界值|切点)|正常(?:上限|下限|值)|参考值|上限|下限|目标(?:值)?|界值|界线|界限|达标线)[^,，▮]{0,4}(?:是|为|应?在|：|:|在|定在)?\s*$", before
         )
+        or re.match(r"\s*(?:的|这条)[^,，▮]{0,6}(?:诊断线|界线|界值|切点|上限|下限|正常范围|参考范围|标准)", behind)
     )
