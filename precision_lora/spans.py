@@ -107,7 +107,7 @@ def _longest_words(text: str) -> Iterator[tuple[int, int]]:
     while match := search(text, position):
         position = match.start()
         for length in lengths[text[position]]:
-            if text[position : position + length] in words:
+            if position + length <= len(text) and text[position : position + length] in words:
                 yield position, position + length
                 position += length
                 break
@@ -128,10 +128,11 @@ def _phrases(kind: str) -> re.Pattern[str]:
     return re.compile("|".join([*(_GAP.join(map(re.escape, p.split("…"))) for p in gapped), literal]))
 
 
+_DRUG_AFTER = re.compile(span_rules.DRUG_AFTER)
 _WITH_FORM = {
     span_rules.SYMPTOM: (re.compile(span_rules.DISEASE_BEFORE + "$"), None),
     span_rules.DISEASE: (re.compile(span_rules.DISEASE_BEFORE + "$"), None),
-    span_rules.DRUG: (re.compile(span_rules.DRUG_BEFORE + "$"), re.compile(span_rules.DRUG_AFTER)),
+    span_rules.DRUG: (re.compile(span_rules.DRUG_BEFORE + "$"), _DRUG_AFTER),
 }
 
 
@@ -147,9 +148,6 @@ def _entities(text: str) -> list[tuple[int, int, str]]:
         name = match.lastgroup
         letter = {"symptom": span_rules.SYMPTOM, "test": span_rules.TEST}.get(name or "", span_rules.DISEASE)
         found.append((*match.span(), letter))
-    for match in span_rules.SYNDROME.finditer(text):
-        if name_of := span_rules.SYNDROME_NAME.search(text, max(0, match.start() - 5), match.start()):
-            found.append((name_of.start(), match.end(), span_rules.DISEASE))
     for start, end in _longest_words(text):
         if _is_latin(text[start]) and start and _is_latin(text[start - 1]):
             continue
@@ -164,6 +162,14 @@ def _entities(text: str) -> list[tuple[int, int, str]]:
         if after and (form := after.match(text, end)):
             end = form.end()
         found.append((start, end, letter))
+    covered = {position for start, end, letter in found if letter == span_rules.DRUG for position in range(start, end)}
+    for match in span_rules.DRUG_STEM.finditer(text):
+        if match.start() not in covered and match.end() - 1 not in covered:
+            form = _DRUG_AFTER.match(text, match.end())
+            found.append((match.start(), form.end() if form else match.end(), span_rules.DRUG))
+    for match in span_rules.SYNDROME.finditer(text):
+        if name_of := span_rules.SYNDROME_NAME.search(text, max(0, match.start() - 5), match.start()):
+            found.append((name_of.start(), match.end(), span_rules.DISEASE))
     return found
 
 
@@ -278,7 +284,8 @@ def find(text: str) -> list[Span]:
             if hit.end() < len(clause) or asks or hit[0][0] not in "不活撑说聊陪身心":
                 warm_spans.append((start, end))
         elif (hit := span_rules.ADVICE_CLAUSE.search(clause)) and not span_rules.NO_ADVICE.search(clause):
-            advice_spans.append((start if hit.start() <= 14 else start + hit.start(), end))
+            whole = hit.start() <= 14 and not _ENTITY.search(clause, 0, hit.start())
+            advice_spans.append((start if whole else start + hit.start(), end))
         elif (hit := span_rules.BIDDING_CLAUSE.search(clause)) and not span_rules.NO_BIDDING.search(clause):
             advice_spans.append((start + hit.start("act"), end))
     warm = _merged(_trimmed(folded, *span) for span in warm_spans)
