@@ -10,16 +10,22 @@ from precision_lora.negation import polarity
 from precision_lora.quantities import Quantity, find
 
 _MALE = re.compile(
-    r"男性|男[,，、 ]|男孩|男的|先生|父亲|爸爸|我爸|爷爷|外公|姥爷|老公|丈夫|儿子|老头|大叔|男友|男朋友|前列腺|睾丸|哥哥|弟弟|叔叔|男\d|岁男|老伴儿?他"
+    r"男性|男[,，、 ]|男孩|男的|先生|父亲|爸爸|我爸|爷爷|外公|姥爷|老公|丈夫|儿子|老头|大叔|男友|男朋友|前列腺|"
+    r"睾丸|哥哥|弟弟|叔叔|男\d|岁男|老伴儿?他"
 )
 _FEMALE = re.compile(
-    r"女性|女[,，、 ]|女孩|女的|女士|母亲|妈妈|我妈|奶奶|外婆|姥姥|老婆|妻子|女儿|阿姨|女友|女朋友|月经|怀孕|孕妇|孕期|哺乳|绝经|更年期|产后|姐姐|妹妹|闺女|女\d|岁女|孕\d"
+    r"女性|女[,，、 ]|女孩|女的|女士|母亲|妈妈|我妈|奶奶|外婆|姥姥|老婆|妻子|女儿|阿姨|女友|女朋友|月经|怀孕|孕妇|"
+    r"孕期|哺乳|绝经|更年期|产后|姐姐|妹妹|闺女|女\d|岁女|孕\d"
 )
 _CHILD = re.compile(r"宝宝|孩子|小孩|婴儿|新生儿|小朋友|娃(?!娃)|幼儿|儿童|小宝|满月")
-_PREGNANT = re.compile(r"怀孕(?!前)|怀(?:了|着)|孕(?:早期|中期|晚期|期|妇|\d|[一二三四五六七八九十])|妊娠|有喜|有孕|身孕|双胞胎肚")
+_PREGNANT = re.compile(
+    r"怀孕(?!前)|怀(?:了|着)|孕(?:早期|中期|晚期|期|妇|\d|[一二三四五六七八九十])|妊娠|有喜|有孕|身孕|双胞胎肚"
+)
 _LATE_PREGNANT = re.compile(r"孕晚期|晚孕|快生了|预产期")
 _LACTATING = re.compile(r"哺乳|喂奶|母乳|奶娃")
-_MONTHS_OLD = re.compile(r"(\d{1,2}|[一二两三四五六七八九十]{1,2})个(?:多|半)?月(?:大|的?(?:宝宝|孩子|婴儿|娃))|(\d{1,2})月龄")
+_MONTHS_OLD = re.compile(
+    r"(\d{1,2}|[一二两三四五六七八九十]{1,2})个(?:多|半)?月(?:大|的?(?:宝宝|孩子|婴儿|娃))|(\d{1,2})月龄"
+)
 _CHINESE_MONTHS = {"一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9, "十": 10}
 
 
@@ -44,7 +50,10 @@ class Asker:
         return mentioned(pattern, self.text)
 
 
-_FEARED = re.compile(r"(?:会不会|要不要|能不能|是不是会|会引起|会导致|会得|变成|发展成|害?怕|担心|听说|预防|避免|万一|以防|有的人|别人|查不查|像不像|是不是?)[^,，。；;！!？?\n]{0,8}$")
+_FEARED = re.compile(
+    r"(?:会不会|要不要|能不能|是不是会|会引起|会导致|会得|变成|发展成|害?怕|担心|听说|预防|避免|万一|以防|有的人|"
+    r"别人|查不查|像不像|是不是?)[^,，。；;！!？?\n]{0,8}$"
+)
 
 
 def mentioned(pattern: str | re.Pattern[str], text: str) -> bool:
@@ -62,14 +71,24 @@ def read_asker(question: str) -> Asker:
     """The asker of ``question``."""
     quantities = tuple(find(question))
     male, female = bool(_MALE.search(question)), bool(_FEMALE.search(question))
-    ages = [q.low if q.low is not None else q.high for q in quantities if q.measures == "age" and q.form in ("value", "range")]
+    ages = [
+        q.low if q.low is not None else q.high
+        for q in quantities
+        if q.measures == "age" and q.form in ("value", "range")
+    ]
     age = next((a for a in ages if a is not None), None)
     if age is None and (months := _MONTHS_OLD.search(question)):
         word = months[1] or months[2]
         age = (int(word) if word.isdigit() else _CHINESE_MONTHS.get(word[0], 0)) / 12
-    pregnant = mentioned(_PREGNANT, question) and not re.search(r"备孕|准备怀孕|想怀孕|没(?:有)?怀孕|打算怀孕", question)
+    pregnant = mentioned(_PREGNANT, question) and not re.search(
+        r"备孕|准备怀孕|想怀孕|没(?:有)?怀孕|打算怀孕", question
+    )
     weeks = next(
-        (q.low for q in quantities if q.unit in ("周", "孕周") and q.low is not None and "孕" in question[max(0, q.start - 4) : q.end + 2]),
+        (
+            q.low
+            for q in quantities
+            if q.unit in ("周", "孕周") and q.low is not None and "孕" in question[max(0, q.start - 4) : q.end + 2]
+        ),
         None,
     )
     if weeks is None and pregnant and _LATE_PREGNANT.search(question):

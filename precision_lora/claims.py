@@ -17,7 +17,8 @@ from precision_lora.unit_forms import split_period
 # Names that people use for each other: a 血糖 may be a fasting one, a 脉搏 is a heart rate.
 _KIN: dict[str, tuple[str, ...]] = {
     "random_glucose": (
-        "random_glucose", "fasting_glucose", "postprandial_glucose", "ogtt_2h", "ogtt_1h", "nonfasting_glucose", "bedtime_glucose",
+        "random_glucose", "fasting_glucose", "postprandial_glucose", "ogtt_2h", "ogtt_1h", "nonfasting_glucose",
+        "bedtime_glucose",
         "pregnancy_fasting_glucose",
     ),
     "fasting_glucose": ("fasting_glucose", "pregnancy_fasting_glucose"),
@@ -28,7 +29,8 @@ _KIN: dict[str, tuple[str, ...]] = {
     "heart_rate": ("heart_rate", "pulse"),
     "pulse": ("pulse", "heart_rate"),
     "blood_pressure": (
-        "blood_pressure", "home_blood_pressure", "ambulatory_24h_blood_pressure", "daytime_blood_pressure", "night_blood_pressure",
+        "blood_pressure", "home_blood_pressure", "ambulatory_24h_blood_pressure", "daytime_blood_pressure",
+        "night_blood_pressure",
     ),
     "oral_temperature": ("oral_temperature", "body_temperature"),
     "ear_temperature": ("ear_temperature", "body_temperature"),
@@ -39,11 +41,22 @@ _PRESSURES = _KIN["blood_pressure"]
 
 _MEANINGS: dict[str, re.Pattern[str]] = {
     "line": re.compile(
-        r"诊断(?:标准|线|切点|界值|界线)|(?:高血压|糖尿病|发热|发烧|高尿酸血症|贫血|缺乏|肥胖)(?:病|症)?的?(?:标准|界线|界限)|为高(?!血|尿|脂|危)|为异常|(?:才算|就算)(?!够|正常|合格|达标|好)|才叫|就叫|才(?:要)?考虑"
+        r"诊断(?:标准|线|切点|界值|界线)|(?:高血压|糖尿病|发热|发烧|高尿酸血症|贫血|缺乏|肥胖)(?:病|症)?的?(?:标准|"
+        r"界线|界限)|为高(?!血|尿|脂|危)|为异常|(?:才算|就算)(?!够|正常|合格|达标|好)|才叫|就叫|才(?:要)?考虑"
     ),
-    "normal": re.compile(r"正常|成人(?:安静|静息)|上限|下限|(?:一般|通常|大致)(?:是|为|在)(?=[^,，]{0,2}▮)|合适|参考(?:值|范围|区间)|标准范围|健康(?:人|成人)|合适水平|适宜"),
-    "diagnostic": re.compile(r"诊断|确诊|(?:才算|就算)(?!够|正常|合格|达标|好)|算是?(?:高|糖尿|发)|界限|界值|切点|(?:属于|叫|称为|定义为)(?:高|糖尿|发|低|肥)|高血压是|糖尿病是|界线|(?:提示|考虑|怀疑)(?:高|妊娠|糖尿|低血|贫血|感染|甲|肾|肝)|(?:高血压|糖尿病|发热|发烧|高尿酸血症|贫血|低血糖)[（(]▮"),
-    "grade": re.compile(r"[123一二三ⅠⅡⅢ]级|轻度|中度|重度|受损|减低|超重|肥胖|正常高值|高热|低热|分级|▮[^,，▮]{0,6}[,，]?(?:属于|叫|算)(?!正常|偏|在)"),
+    "normal": re.compile(
+        r"正常|成人(?:安静|静息)|上限|下限|(?:一般|通常|大致)(?:是|为|在)(?=[^,，]{0,2}▮)|合适|参考(?:值|范围|"
+        r"区间)|标准范围|健康(?:人|成人)|合适水平|适宜"
+    ),
+    "diagnostic": re.compile(
+        r"诊断|确诊|(?:才算|就算)(?!够|正常|合格|达标|好)|算是?(?:高|糖尿|发)|界限|界值|切点|(?:属于|叫|称为|"
+        r"定义为)(?:高|糖尿|发|低|肥)|高血压是|糖尿病是|界线|(?:提示|考虑|怀疑)(?:高|妊娠|糖尿|低血|贫血|感染|甲|"
+        r"肾|肝)|(?:高血压|糖尿病|发热|发烧|高尿酸血症|贫血|低血糖)[（(]▮"
+    ),
+    "grade": re.compile(
+        r"[123一二三ⅠⅡⅢ]级|轻度|中度|重度|受损|减低|超重|肥胖|正常高值|高热|低热|分级|▮[^,，▮]{0,6}[,，]?(?:属于|"
+        r"叫|算)(?!正常|偏|在)"
+    ),
     "target": re.compile(r"目标|控制(?:在|到|住)|(?<!下)降(?:到|至)|达标|维持|保持|压到|稳定在|先到|回到"),
     "action": re.compile(r"立即|马上|急诊|启动|停用|及时就医|尽快就医|去医院"),
     "limit": re.compile(r"不超过|不要超过|不能超过|最多|上限|至多|以内|少于|限制|控制(?:在|到)"),
@@ -62,15 +75,20 @@ _AGREEING: dict[str, tuple[str, ...]] = {
     "duration": ("duration", "limit", "action"),
 }
 _LABELS = re.compile(
-    r"1级|2级|3级|一级|二级|三级|正常高值|超重|肥胖|空腹血糖受损|糖耐量(?:减低|受损)|高热|超高危|极高危|中高危|高危|中危|低危|家庭|在家|自测|动态|24小时|夜间|"
+    r"1级|2级|3级|一级|二级|三级|正常高值|超重|肥胖|空腹血糖受损|糖耐量(?:减低|受损)|高热|超高危|极高危|中高危|"
+    r"高危|中危|低危|家庭|在家|自测|动态|24小时|夜间|"
     r"低血糖|糖尿病前期"
 )
 _REACHING = frozenset(["超高危", "极高危", "中高危", "高危", "中危", "低危", "家庭", "在家", "自测"])
 _LABEL_WORDS = {
-    "一级": "1级", "二级": "2级", "三级": "3级", "在家": "家庭", "自测": "家庭", "糖耐量受损": "糖耐量减低", "高危": "中、高危", "中危": "中、高危",
+    "一级": "1级", "二级": "2级", "三级": "3级", "在家": "家庭", "自测": "家庭", "糖耐量受损": "糖耐量减低",
+    "高危": "中、高危", "中危": "中、高危",
     "中高危": "中、高危", "动态": "24小时",
 }  # fmt: skip
-_ABOVE = re.compile(r"偏高|升高|过高|高于|超过|超出|超标|增高|异常|太高|就高|算高|高血压|糖尿病|肥胖|超重|发热|发烧|高尿酸|诊断|高脂|加用|启动")
+_ABOVE = re.compile(
+    r"偏高|升高|过高|高于|超过|超出|超标|增高|异常|太高|就高|算高|高血压|糖尿病|肥胖|超重|发热|发烧|高尿酸|诊断|"
+    r"高脂|加用|启动"
+)
 _BELOW = re.compile(r"偏低|过低|低于|不足|降低|贫血|低血糖|低血压|缺氧|减少|太低|就低")
 _DENIED = re.compile(r"不|没|未|尚|非|无")
 _PATIENT = re.compile(r"您|你|这次|本次|目前|现在|最近|昨天|今天|您的|波动|测(?:得|到|出)|查(?:得|到|出)|化验|报告")
@@ -245,7 +263,9 @@ def _direction_agrees(quantity: Quantity, at_low: bool, fact: Fact, words: str) 
         return upwards == at_low or bool((_ABOVE if upwards else _BELOW).search(words)) or bool(_DENIED.search(words))
     if fact.meaning == "grade" and fact.low is not None and fact.high is not None:
         return upwards == at_low
-    if fact.meaning in ("diagnostic", "action") or (fact.meaning == "grade" and (fact.low is None or fact.high is None)):
+    if fact.meaning in ("diagnostic", "action") or (
+        fact.meaning == "grade" and (fact.low is None or fact.high is None)
+    ):
         return upwards == at_low or bool(_DENIED.search(words)) or "正常" in words or "目标" in words or "控制" in words
     return True
 
@@ -275,7 +295,10 @@ def _matches(quantity: Quantity, listed: Range, factor: float, words: str, next_
     if quantity.form == "range" or (low is not None and high is not None and low != high):
         step = 0.11 if isinstance(fact_high, float) and fact_high < 30 else 1.01
         end_agrees = _near(high, fact_high, slack) or (
-            fact_high is not None and high is not None and 0 < high - fact_high <= step and any(_near(high, b, 0) for b in next_bounds)
+            fact_high is not None
+            and high is not None
+            and 0 < high - fact_high <= step
+            and any(_near(high, b, 0) for b in next_bounds)
         )
         start_agrees = _near(low, fact_low, slack)
         if fact_low is None:
@@ -386,8 +409,14 @@ def _limits_near_lines(facts: Sequence[Fact], lines: Sequence[Fact]) -> list[Ran
     """Ends of normal ranges within 5 % of a diagnostic line: 低于115 and 低于110 are both said of anaemia."""
     listed = [r for f in lines if f.meaning == "diagnostic" for r in ranges(f)]
 
-    def kept(bound: float | tuple[float, float] | None, marks: list[float | tuple[float, float] | None]) -> float | None:
-        return bound if isinstance(bound, float) and any(isinstance(m, float) and _near(bound, m, 0.05) for m in marks) else None
+    def kept(
+        bound: float | tuple[float, float] | None, marks: list[float | tuple[float, float] | None]
+    ) -> float | None:
+        return (
+            bound
+            if isinstance(bound, float) and any(isinstance(m, float) and _near(bound, m, 0.05) for m in marks)
+            else None
+        )
 
     low_lines = [r.high for r in listed if r.low is None]
     high_lines = [r.low for r in listed if r.high is None]
@@ -417,7 +446,11 @@ def _pressure_ceiling(quantity: Quantity, measure: str, words: str) -> bool:
         return quantity.comparator in ("<", "<=") and (value, quantity.second_high) in ((140.0, 90.0), (130.0, 85.0))
     if measure == "systolic":
         return quantity.form == "range" and (quantity.low, quantity.high) in ((90.0, 139.0), (90.0, 140.0))
-    return measure == "diastolic" and quantity.form == "range" and (quantity.low, quantity.high) in ((60.0, 89.0), (60.0, 90.0))
+    return (
+        measure == "diastolic"
+        and quantity.form == "range"
+        and (quantity.low, quantity.high) in ((60.0, 89.0), (60.0, 90.0))
+    )
 
 
 def _claims(quantity: Quantity, words: str, said: set[str], meant: Sequence[Fact]) -> bool:
@@ -427,9 +460,16 @@ def _claims(quantity: Quantity, words: str, said: set[str], meant: Sequence[Fact
     before, _, behind = words.partition("▮")
     if re.search(r"禁用|慎用|忌用|不能用|不可用|不宜用|的人不能|停用|减量|调整剂量", words):
         return False  # a group in which a drug is not used
-    if re.search(r"[吗么?？]$|比如|例如|假设|举个例子|曾经|上次|之前|记错|有人说|传言|误以为|您说|您提到|听说", before[-14:] + behind[-1:]):
+    if re.search(
+        r"[吗么?？]$|比如|例如|假设|举个例子|曾经|上次|之前|记错|有人说|传言|误以为|您说|您提到|听说",
+        before[-14:] + behind[-1:],
+    ):
         return False
-    exact = quantity.comparator in (">", ">=", "<", "<=") or quantity.form in ("range",) or (quantity.form == "pair" and quantity.low != quantity.high)
+    exact = (
+        quantity.comparator in (">", ">=", "<", "<=")
+        or quantity.form in ("range",)
+        or (quantity.form == "pair" and quantity.low != quantity.high)
+    )
     if re.search(r"您|你", before[-12:]) and not re.search(r"目标|控制|标准|正常(?:范围|值)?(?:是|为|应)", words):
         return False
     if {f.meaning for f in meant} <= {"limit", "amount", "duration"}:
@@ -444,7 +484,9 @@ def _claims(quantity: Quantity, words: str, said: set[str], meant: Sequence[Fact
     # A plain value is a claim only right behind the word: 正常上限是6.1, 诊断标准是7.0.
     return bool(
         re.search(
-            r"(?:诊断(?:标准|线|界值|切点)|正常(?:上限|下限|值)|参考值|上限|下限|目标(?:值)?|界值|界线|界限|达标线)[^,，▮]{0,4}(?:是|为|应?在|：|:|在|定在)?\s*$", before
+            r"(?:诊断(?:标准|线|界值|切点)|正常(?:上限|下限|值)|参考值|上限|下限|目标(?:值)?|界值|界线|界限|"
+            r"达标线)[^,，▮]{0,4}(?:是|为|应?在|：|:|在|定在)?\s*$",
+            before,
         )
         or re.match(r"\s*(?:的|这条)[^,，▮]{0,6}(?:诊断线|界线|界值|切点|上限|下限|正常范围|参考范围|标准)", behind)
     )

@@ -1,4 +1,4 @@
-"""Doses in an answer against the drug table: too much at once, too much a day, and drugs that the asker must not take."""
+"""Doses against the drug table: too much at once, too much a day, and drugs that the asker must not take."""
 
 from __future__ import annotations
 
@@ -20,22 +20,36 @@ from precision_lora.unit_forms import convert
 _CLAUSE = re.compile(r"[,，。；;！!？?\n：:]")
 _SENTENCE = re.compile(r"[。；;！!？?\n]")
 _NOT_ADVICE = re.compile(
-    r"过量|超量|超过|中毒|误服|多吃了|吃多|负荷|嚼服|嚼碎|首剂|抢救|急救时|规格|每片|每粒|一片是|一粒是|含有?$|说明书上|太多|太大|会伤|伤肝|伤肾|危险|风险|您说|您吃|您目前|您现在"
+    r"过量|超量|超过|中毒|误服|多吃了|吃多|负荷|嚼服|嚼碎|首剂|抢救|急救时|规格|每片|每粒|一片是|一粒是|含有?$|"
+    r"说明书上|太多|太大|会伤|伤肝|伤肾|危险|风险|您说|您吃|您目前|您现在"
 )
 _DAY_TOTAL = re.compile(r"(?:每日|每天|一天|一日|24小时|全天|日剂量|日总量|累计|总量|合计|总共)[^,，。；\d]{0,10}$")
-_FILLER = r"(?:(?:一?[片粒颗点些]|\d[^,，。；]{0,6}|半片|少量|小剂量|的?药|如|比如|例如|像|“|\"| )){0,3}[^,，。；;！!？?\n期间时后]{0,6}$"
+_FILLER = (
+    r"(?:(?:一?[片粒颗点些]|\d[^,，。；]{0,6}|半片|少量|小剂量|的?药|如|比如|例如|像|“|\"| )){0,3}"
+    r"[^,，。；;！!？?\n期间时后]{0,6}$"
+)
 _ADVISED_BEFORE = re.compile(
-    r"(?:建议|推荐|可以|可|首选|优选|选择|选用|选|常用|改用|改成|改为|换成|换用|换|加用|加上|备点?|买点?|给予|试试|试用|来点|开点?|外加|先[吃用服])"
+    r"(?:建议|推荐|可以|可|首选|优选|选择|选用|选|常用|改用|改成|改为|换成|换用|换|加用|加上|备点?|买点?|给予|试试|"
+    r"试用|来点|开点?|外加|先[吃用服])"
     + _FILLER
 )
 _TAKEN_BEFORE = re.compile(r"(?:使用|服用|口服|吃|服|用|含服|含|注射|打|配合)" + _FILLER)
 # 用华法林要查凝血, 和氟康唑同用要当心: what holds while the drug is taken, no advice to take it.
-_WHILE_TAKING = re.compile(r"^[^,，。；;！!？?\n]{0,8}?(?:要|需|时|的|可能|会|容易|后|同用|合用|联用|一起|同服|并用|治疗)")
-_RECOMMENDED_AFTER = re.compile(
-    r"^[^,，。；;！!？?\n]{0,6}?(?:每次|每日|每天|一天|一日|一次|\d|[一二两三半]片|口服|就可以|就行|就好|即可|都可以|可以(?:吃|用|服)|可以(?=[,，。])|能吃|是安全|很安全|比较安全|也可以|效果(?:好|不错))"
+_WHILE_TAKING = re.compile(
+    r"^[^,，。；;！!？?\n]{0,8}?(?:要|需|时|的|可能|会|容易|后|同用|合用|联用|一起|同服|并用|治疗)"
 )
-_ALREADY = re.compile(r"期间|之前|以前|时候|说明书|正在|您(?:现在|目前|一直)?(?:在)?(?:吃|用|服)的|如果(?:在)?(?:吃|用|服)|吃(?:过|了)|用(?:过|了)|成分|含有?$|不是|代替|取代|以外|过敏")
-_TURNED_AWAY = re.compile(r"^[^。；;！!？?\n]{0,12}?(?:换|停|改|不适合|不安全|禁用|忌用|不能|不要|不宜|过敏|有风险|会加重|伤|期间|之前|以前|前要|过量|成分)")
+_RECOMMENDED_AFTER = re.compile(
+    r"^[^,，。；;！!？?\n]{0,6}?(?:每次|每日|每天|一天|一日|一次|\d|[一二两三半]片|口服|就可以|就行|就好|即可|"
+    r"都可以|可以(?:吃|用|服)|可以(?=[,，。])|能吃|是安全|很安全|比较安全|也可以|效果(?:好|不错))"
+)
+_ALREADY = re.compile(
+    r"期间|之前|以前|时候|说明书|正在|您(?:现在|目前|一直)?(?:在)?(?:吃|用|服)的|如果(?:在)?(?:吃|用|服)|吃(?:过|"
+    r"了)|用(?:过|了)|成分|含有?$|不是|代替|取代|以外|过敏"
+)
+_TURNED_AWAY = re.compile(
+    r"^[^。；;！!？?\n]{0,12}?(?:换|停|改|不适合|不安全|禁用|忌用|不能|不要|不宜|过敏|有风险|会加重|伤|期间|之前|"
+    r"以前|前要|过量|成分)"
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +132,11 @@ def _times_a_day(quantities: Sequence[Quantity], index: int, text: str) -> float
             break
         if other.form == "frequency" and other.unit == "次/天" and other.measures in (None, quantity.measures):
             return other.low if other.low is not None else other.high
-        if other.form != "frequency" and other.measures == quantity.measures and other.unit not in ("天", "周", "月", "分钟", "小时"):
+        if (
+            other.form != "frequency"
+            and other.measures == quantity.measures
+            and other.unit not in ("天", "周", "月", "分钟", "小时")
+        ):
             break
     for other in reversed(quantities[max(0, index - 2) : index]):
         if _SENTENCE.search(text, other.end, quantity.start):
@@ -133,9 +151,7 @@ def _is_day_total(quantity: Quantity, text: str) -> bool:
     return quantity.per == "天" or bool(_DAY_TOTAL.search(clause_before(text, quantity.start)))
 
 
-def dose_readings(
-    text: str, quantities: Sequence[Quantity], asker: Asker
-) -> tuple[dict[int, Reading], list[Finding]]:
+def dose_readings(text: str, quantities: Sequence[Quantity], asker: Asker) -> tuple[dict[int, Reading], list[Finding]]:
     """Readings (by index into ``quantities``) and findings for all amounts of known drugs."""
     readings: dict[int, Reading] = {}
     found: list[Finding] = []
@@ -146,7 +162,8 @@ def dose_readings(
             usual_times = _most_times(quantity.measures)
             if most_often is not None and most_often > usual_times * (1 if quantity.comparator in ("<=", "<") else 2):
                 source = drugs()[quantity.measures].source
-                note = f"{quantity.measures}每日{most_often:g}次过多，常用{'或'.join(drugs()[quantity.measures].dose.frequency)}"
+                usual = "或".join(drugs()[quantity.measures].dose.frequency)
+                note = f"{quantity.measures}每日{most_often:g}次过多，常用{usual}"
                 readings[index] = Reading(quantity, "contradicted", None, source, note)
                 found.append(Finding("overdose", quantity.start, quantity.end, "error", source, note))
             continue
@@ -160,7 +177,10 @@ def dose_readings(
         least, most = amounts
         name = quantity.measures or ""
         before, after = clause_before(text, quantity.start), clause_after(text, quantity.end)
-        if polarity(text, quantity.start, quantity.end) in ("negated", "contraindicated") and quantity.comparator not in ("<=", "<"):
+        if polarity(text, quantity.start, quantity.end) in (
+            "negated",
+            "contraindicated",
+        ) and quantity.comparator not in ("<=", "<"):
             continue
         if _NOT_ADVICE.search(before) or _NOT_ADVICE.search(after[:12]):
             continue
@@ -172,7 +192,9 @@ def dose_readings(
         is_limit = quantity.comparator in ("<=", "<")
         total = _is_day_total(quantity, text)
         times = None if total or is_limit else _times_a_day(quantities, index, text)
-        usual = f"{name}常用单次量{_span(known)}" + (f"，每日最多{ceiling:g}{known.unit}" if ceiling is not None else "")
+        usual = f"{name}常用单次量{_span(known)}" + (
+            f"，每日最多{ceiling:g}{known.unit}" if ceiling is not None else ""
+        )
         note = ""
         if total or is_limit:
             day_limit = ceiling if ceiling is not None else single * _most_times(name)
@@ -180,7 +202,12 @@ def dose_readings(
                 note = f"{name}每日{most:g}{known.unit}超过最大量：{usual}"
         elif most > max(allowed, single) * 1.001:
             note = f"{name}一次{most:g}{known.unit}超过最大量：{usual}"
-        elif times is not None and ceiling is not None and most * times > ceiling * 1.001 and least * times > ceiling * 0.999:
+        elif (
+            times is not None
+            and ceiling is not None
+            and most * times > ceiling * 1.001
+            and least * times > ceiling * 0.999
+        ):
             note = f"{name}每次{most:g}{known.unit}、每日{times:g}次共{most * times:g}{known.unit}，超过最大量：{usual}"
         elif times is not None and ceiling is None and times > _most_times(name) and most >= single:
             note = f"{name}每日{times:g}次过多：{usual}"
@@ -194,7 +221,13 @@ def dose_readings(
             found.append(Finding("overdose", quantity.start, quantity.end, "error", known.source, note))
             continue
         floor = known.low
-        if floor is not None and most < floor * 0.5 and not asker.child and not is_limit and polarity(text, quantity.start, quantity.end) == "affirmed":
+        if (
+            floor is not None
+            and most < floor * 0.5
+            and not asker.child
+            and not is_limit
+            and polarity(text, quantity.start, quantity.end) == "affirmed"
+        ):
             note = f"{name}{most:g}{known.unit}远低于常用量：{usual}"
             readings[index] = Reading(quantity, "contradicted", None, known.source, note)
             found.append(Finding("underdose", quantity.start, quantity.end, "error", known.source, note))
@@ -225,7 +258,7 @@ def _most_times(name: str) -> float:
     return most
 
 
-# Group in the drug table -> how askers say that they belong to it. A group that is not here is looked for by its own words.
+# Group in the drug table -> how askers say that they belong to it.
 _GROUPS: tuple[tuple[str, str], ...] = (
     ("消化性溃疡", r"(?:胃|十二指肠|消化性)(?:和十二指肠)?溃疡"),
     ("十二指肠溃疡", r"(?:胃|十二指肠|消化性)(?:和十二指肠)?溃疡"),
@@ -258,7 +291,22 @@ _GROUPS: tuple[tuple[str, str], ...] = (
 )
 _SEVERE_KIDNEY = r"尿毒症|透析|肾衰竭?|肾功能衰竭|(?:严重|重度)(?:的)?肾功能不全|(?:慢性)?肾(?:脏)?病[45四五]期"
 _SEVERE_LIVER = r"肝衰竭|失代偿|(?:严重|重度)肝功能(?:不全|损害)|肝硬化腹水"
-_ALLERGIES = ("磺胺", "青霉素", "头孢", "水杨酸", "阿司匹林", "碘", "二氢吡啶", "喹唑啉", "花生", "大豆", "鸡蛋", "大环内酯", "喹诺酮", "非甾体")
+_ALLERGIES = (
+    "磺胺",
+    "青霉素",
+    "头孢",
+    "水杨酸",
+    "阿司匹林",
+    "碘",
+    "二氢吡啶",
+    "喹唑啉",
+    "花生",
+    "大豆",
+    "鸡蛋",
+    "大环内酯",
+    "喹诺酮",
+    "非甾体",
+)
 
 
 def belongs(group: str, asker: Asker) -> bool:
@@ -283,7 +331,9 @@ def belongs(group: str, asker: Asker) -> bool:
         if asker.says(_SEVERE_KIDNEY):
             return not re.search(r"轻度", group)
         line = re.search(r"[<＜](\d+)", group)
-        values = [q.high for q in asker.quantities if q.measures in ("egfr", "creatinine_clearance") and q.high is not None]
+        values = [
+            q.high for q in asker.quantities if q.measures in ("egfr", "creatinine_clearance") and q.high is not None
+        ]
         return bool(line and values and values[-1] < float(line[1]))
     if re.search(r"重度肝功能|肝功能衰竭|肝昏迷|肝硬化", group):
         return asker.says(_SEVERE_LIVER)
@@ -291,7 +341,9 @@ def belongs(group: str, asker: Asker) -> bool:
         return any(allergen in group and allergic(allergen, asker) for allergen in _ALLERGIES)
     if "心力衰竭" in group or "心衰" in group:
         severe = re.search(r"重度|失代偿|严重|NYHA", group)
-        return asker.says(r"(?:严重|重度|急性|失代偿)[^,，。]{0,3}(?:心衰|心力衰竭)|心衰(?:加重|发作)" if severe else r"心衰|心力衰竭")
+        return asker.says(
+            r"(?:严重|重度|急性|失代偿)[^,，。]{0,3}(?:心衰|心力衰竭)|心衰(?:加重|发作)" if severe else r"心衰|心力衰竭"
+        )
     for word, said in _GROUPS:
         if word in group:
             return asker.says(said)
@@ -314,7 +366,10 @@ def _is_topical(drug: Drug, text: str, name: Name) -> bool:
     """Whether a drug that the table lists to be swallowed is meant as a gel or patch."""
     if not re.search(r"口服|静脉|肌注|注射", drug.route):
         return False
-    return bool(_ON_THE_SKIN.match(text[name.end : name.end + 12]) or re.search(r"外用|外涂|涂抹?", clause_before(text, name.start)))
+    return bool(
+        _ON_THE_SKIN.match(text[name.end : name.end + 12])
+        or re.search(r"外用|外涂|涂抹?", clause_before(text, name.start))
+    )
 
 
 def is_recommended(text: str, start: int, end: int) -> bool:
@@ -352,7 +407,9 @@ def contraindicated(text: str, names: Sequence[Name], asker: Asker) -> list[Find
         elif any(_same_class(drug, s) and allergic(s, asker) for s in ("青霉素", "头孢")):
             reason = f"提问者对同类药物过敏：{drug.drug_class}"
         else:
-            group = next((c.group for c in drug.contraindications if c.strength == "禁用" and belongs(c.group, asker)), None)
+            group = next(
+                (c.group for c in drug.contraindications if c.strength == "禁用" and belongs(c.group, asker)), None
+            )
             if group:
                 reason = f"{drug.name}：{group}禁用"
         if reason and not _is_topical(drug, text, name) and is_recommended(text, name.start, name.end):
@@ -360,7 +417,10 @@ def contraindicated(text: str, names: Sequence[Name], asker: Asker) -> list[Find
     return found
 
 
-_NOTICED = re.compile(r"超过|过量|超量|太多|太大|过多|减量|减少|降到|不要|不能|不可|不宜|停|最多|上限|最大|中毒|急诊|120|就医|危险|伤肝|风险")
+_NOTICED = re.compile(
+    r"超过|过量|超量|太多|太大|过多|减量|减少|降到|不要|不能|不可|不宜|停|最多|上限|最大|中毒|急诊|120|就医|危险|"
+    r"伤肝|风险"
+)
 
 
 def unnoticed_overdose(text: str, asker: Asker) -> list[Finding]:
@@ -380,5 +440,3 @@ def unnoticed_overdose(text: str, asker: Asker) -> list[Finding]:
             note = f"提问者所说的{quantity.measures}剂量超过每日最多{known.daily:g}{known.unit}，回答没有指出"
             return [Finding("unnoticed_overdose", 0, len(text), "error", known.source, note)]
     return []
-
-

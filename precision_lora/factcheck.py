@@ -43,17 +43,17 @@ def _echo(quantity: Quantity, asker: Asker) -> bool:
         if same and units and _is_kin(quantity.measures, other.measures):
             return True
         # 140/90 taken apart: 收缩压140.
-        if other.form == "pair" and quantity.form == "value" and units and quantity.low is not None:
-            if (quantity.measures == "systolic" and quantity.low == other.low) or (
-                quantity.measures == "diastolic" and quantity.low == other.second_low
-            ):
-                return True
+        part = {"systolic": other.low, "diastolic": other.second_low}.get(quantity.measures or "")
+        if other.form == "pair" and quantity.form == "value" and units and part is not None and quantity.low == part:
+            return True
     return False
 
 
 def _in_context(answer: str, quantities: Sequence[Quantity], names: Sequence[Name], asker: Asker) -> list[Quantity]:
-    """``quantities`` with what only the question names: a bare 480 is the asker's urate, 目标是360μmol/L以下 that of the urate
-    asked about, 起始5mg the dose of the drug asked about. Bare integers that still measure nothing go."""
+    """``quantities`` with what only the question names, and without bare integers that measure nothing.
+
+    A bare 480 is the asker's urate, 目标是360μmol/L以下 is said of the urate asked about, 起始5mg of the drug asked about.
+    """
     told = [n for n in find_names(fold(asker.text), asker.text) if n.kind != "hidden"]
     asked_drugs = {n.id for n in told if n.kind == "drug"}
     own_drugs = {n.id for n in names if n.kind == "drug"}
@@ -91,7 +91,9 @@ def _asked_subject(answer: str, quantity: Quantity, told: Sequence[Name], drug: 
         return drug
     fitting = {n.id for n in told if n.kind == "measure" and fits(quantity.unit, quantity.low, quantity.high, n)}
     said = answer[max(0, quantity.start - 14) : quantity.end + 6]
-    if quantity.unit == "%" and (re.search(r"体重|减", said) or not re.search(r"目标|正常|标准|诊断|控制|参考|达标", said)):
+    if quantity.unit == "%" and (
+        re.search(r"体重|减", said) or not re.search(r"目标|正常|标准|诊断|控制|参考|达标", said)
+    ):
         return None  # 减掉体重的5～10%
     if len(fitting) != 1 or dimension(quantity.unit) in ("duration", "age", "count", "length"):
         return None
@@ -122,7 +124,9 @@ def _computed(text: str, quantities: Sequence[Quantity], index: int, asker: Aske
                 return Reading(quantity, "computed", None, "单位换算", f"由提问者的{other.text}换算")
             if other.unit and _CALCULATED.search(text[max(0, quantity.start - 14) : quantity.start]):
                 wanted = given * factors[1] / factors[0]  # type: ignore[operator]
-                return Reading(quantity, "contradicted", None, "单位换算", f"{other.text}换算后应为{wanted:.3g}{quantity.unit}")
+                return Reading(
+                    quantity, "contradicted", None, "单位换算", f"{other.text}换算后应为{wanted:.3g}{quantity.unit}"
+                )
         if quantity.unit and other.unit and quantity.unit != other.unit:
             scaled = convert(given, other.unit, quantity.unit)
             if scaled is not None and _close(value, scaled):
@@ -132,11 +136,13 @@ def _computed(text: str, quantities: Sequence[Quantity], index: int, asker: Aske
         reading = _converted(quantity, previous, text[previous.end : quantity.start])
         if reading is not None:
             return reading
-    if measure == "bmi" and (index := placement.mass_index(asker)) is not None:
-        if _close(value, index):
-            return Reading(quantity, "computed", None, "BMI=体重(kg)÷身高(m)²", f"由提问者的身高体重算得{index:.1f}")
+    if measure == "bmi" and (body := placement.mass_index(asker)) is not None:
+        if _close(value, body):
+            return Reading(quantity, "computed", None, "BMI=体重(kg)÷身高(m)²", f"由提问者的身高体重算得{body:.1f}")
         if re.search(r"您|你|算|约|大约", text[max(0, quantity.start - 14) : quantity.start]):
-            return Reading(quantity, "contradicted", None, "BMI=体重(kg)÷身高(m)²", f"由提问者的身高体重应为{index:.1f}")
+            return Reading(
+                quantity, "contradicted", None, "BMI=体重(kg)÷身高(m)²", f"由提问者的身高体重应为{body:.1f}"
+            )
     given_values = [v for o in asker.quantities if o.measures == measure and measure and (v := _plain(o)) is not None]
     if len(given_values) >= 2 and _AVERAGE.search(text[max(0, quantity.start - 10) : quantity.start]):
         mean = sum(given_values) / len(given_values)
@@ -171,9 +177,7 @@ def _converted(quantity: Quantity, other: Quantity, between: str) -> Reading | N
     return Reading(quantity, "contradicted", None, "单位换算", f"{other.text}换算后应为{scaled:.3g}{quantity.unit}")
 
 
-def _readings(
-    answer: str, quantities: Sequence[Quantity], asker: Asker, doses: dict[int, Reading]
-) -> list[Reading]:
+def _readings(answer: str, quantities: Sequence[Quantity], asker: Asker, doses: dict[int, Reading]) -> list[Reading]:
     readings: list[Reading] = []
     for index, quantity in enumerate(quantities):
         echo = _echo(quantity, asker)
@@ -181,7 +185,15 @@ def _readings(
             readings.append(doses[index])
             continue
         if quantity.form == "frequency" or quantity.measures in dosing.drugs():
-            readings.append(Reading(quantity, "echo" if echo else "unchecked", None, "", "提问者自己的数值" if echo else "没有可对照的条目"))
+            readings.append(
+                Reading(
+                    quantity,
+                    "echo" if echo else "unchecked",
+                    None,
+                    "",
+                    "提问者自己的数值" if echo else "没有可对照的条目",
+                )
+            )
             continue
         judged = judge(answer, quantities, index, asker)
         bounded = quantity.comparator in (">", ">=", "<", "<=") or quantity.form == "range"
@@ -189,7 +201,11 @@ def _readings(
             readings.append(Reading(quantity, "echo", None, "", "提问者自己的数值"))
             continue
         computed = _computed(answer, quantities, index, asker)
-        if judged is not None and judged.verdict == "supported" and (computed is None or computed.verdict != "computed"):
+        if (
+            judged is not None
+            and judged.verdict == "supported"
+            and (computed is None or computed.verdict != "computed")
+        ):
             readings.append(judged)
         else:
             readings.append(computed or judged or Reading(quantity, "unchecked", None, "", "没有可对照的条目"))
@@ -209,7 +225,11 @@ def _wrong_units(answer: str, quantities: Sequence[Quantity], asker: Asker) -> l
         if factor is None:
             if is_analyte_unit(quantity.unit):
                 note = f"{measure.names[0]}的单位应为{measure.unit}，不是{quantity.unit}"
-        elif bounds and is_analyte_unit(quantity.unit) and not _CHANGE.search(answer, max(0, quantity.start - 8), quantity.start):
+        elif (
+            bounds
+            and is_analyte_unit(quantity.unit)
+            and not _CHANGE.search(answer, max(0, quantity.start - 8), quantity.start)
+        ):
             low, high = measure.plausible
             if not all(low <= b * factor <= high for b in bounds):
                 others = [1.0, *measure.conversions.values()]
@@ -224,8 +244,8 @@ def _wrong_units(answer: str, quantities: Sequence[Quantity], asker: Asker) -> l
 def review(answer: str, question: str = "", history: str = "") -> tuple[tuple[Reading, ...], tuple[Finding, ...]]:
     """All readings and all findings of one answer, each in the order of the text.
 
-    ``question`` is the message that is answered. ``history``, what the asker wrote before it, adds numbers, sex, age and
-    circumstances, but its red flags were the business of the earlier answers.
+    ``question`` is the message that is answered. ``history``, what the asker wrote before it, adds numbers, sex, age
+    and circumstances, but its red flags were the business of the earlier answers.
     """
     asker = read_asker(f"{history}\n{question}" if history else question)
     names = find_names(fold(answer), answer)
@@ -244,7 +264,11 @@ def review(answer: str, question: str = "", history: str = "") -> tuple[tuple[Re
     for reading in readings:
         span = (reading.quantity.start, reading.quantity.end)
         if reading.verdict == "contradicted" and span not in named:
-            found.append(Finding("contradicted_number", *span, "error", reading.source, f"“{reading.quantity.text}”{reading.note}"))
+            found.append(
+                Finding(
+                    "contradicted_number", *span, "error", reading.source, f"“{reading.quantity.text}”{reading.note}"
+                )
+            )
     found += dosing.contraindicated(answer, names, asker)
     found += dosing.unnoticed_overdose(answer, asker)
     found += placement.placements(answer, quantities, names, asker)

@@ -31,27 +31,41 @@ class Name:
 
 # Words in which a quantity's name is no measurement.
 _HIDING = (
-    "高血压", "低血压", "高血糖", "低血糖", "高血脂", "高尿酸", "高胆固醇", "血压计", "血压药", "降压药", "血糖仪", "血糖试纸", "血脂康", "体重秤",
-    "体温计", "体温表", "糖尿病", "降糖药", "降脂药", "高血钾", "低血钾", "低钠血症", "高钾血症", "低钾血症", "高尿酸血症", "心率失常", "血压仪", "血压袖带",
-    "肺动脉高压", "门脉高压", "门静脉高压", "眼高压", "颅高压", "高压氧", "高压线", "肺动脉压", "盐酸", "硫酸盐", "食盐水", "生理盐水", "盐水", "口服补液盐",
-    "阿莫西林克拉维酸钾", "钾肥", "维生素b1", "维生素b2", "维生素b6", "维生素b12", "维生素d3", "维生素k2", "维生素d2", "维生素k1", "2型糖尿病", "1型糖尿病", "二型糖尿病", "一型糖尿病",
-    "pm2.5", "omega-3", "ω-3", "covid-19", "辅酶q10", "24小时动态血压", "24h动态血压", "24小时尿蛋白", "24小时动态心电图", "24h动态心电图", "cyp3a4", "cyp2c19",
-    "氯化钾", "枸橼酸钾", "门冬氨酸钾", "碳酸钙d3", "钙尔奇d600", "两性霉素", "三酰甘油", "四肢", "五官", "二甲双胍", "三甲医院", "百日咳", "三叉神经", "十二指肠",
-    "一氧化碳", "二氧化碳", "万古霉素", "千金", "三七", "六味地黄", "一过性", "双氯芬酸二乙胺", "十二导联", "九价", "四价", "二价", "两癌", "二尖瓣", "三尖瓣",
+    "高血压", "低血压", "高血糖", "低血糖", "高血脂", "高尿酸", "高胆固醇", "血压计", "血压药", "降压药", "血糖仪",
+    "血糖试纸", "血脂康", "体重秤",
+    "体温计", "体温表", "糖尿病", "降糖药", "降脂药", "高血钾", "低血钾", "低钠血症", "高钾血症", "低钾血症",
+    "高尿酸血症", "心率失常", "血压仪", "血压袖带",
+    "肺动脉高压", "门脉高压", "门静脉高压", "眼高压", "颅高压", "高压氧", "高压线", "肺动脉压", "盐酸", "硫酸盐",
+    "食盐水", "生理盐水", "盐水", "口服补液盐",
+    "阿莫西林克拉维酸钾", "钾肥", "维生素b1", "维生素b2", "维生素b6", "维生素b12", "维生素d3", "维生素k2", "维生素d2",
+    "维生素k1", "2型糖尿病", "1型糖尿病", "二型糖尿病", "一型糖尿病",
+    "pm2.5", "omega-3", "ω-3", "covid-19", "辅酶q10", "24小时动态血压", "24h动态血压", "24小时尿蛋白",
+    "24小时动态心电图", "24h动态心电图", "cyp3a4", "cyp2c19",
+    "氯化钾", "枸橼酸钾", "门冬氨酸钾", "碳酸钙d3", "钙尔奇d600", "两性霉素", "三酰甘油", "四肢", "五官", "二甲双胍",
+    "三甲医院", "百日咳", "三叉神经", "十二指肠",
+    "一氧化碳", "二氧化碳", "万古霉素", "千金", "三七", "六味地黄", "一过性", "双氯芬酸二乙胺", "十二导联", "九价",
+    "四价", "二价", "两癌", "二尖瓣", "三尖瓣",
 )  # fmt: skip
 _SENTENCE_END = re.compile(r"[。！？!?；;\n]")
 _CLAUSE_END = re.compile(r"[。！？!?；;\n，,]")
-_PRONOUN = re.compile(r"这个值|这个数|该值|此值|这一数值|这数值|它|这个水平|这个指标|该指标|这项指标|这个结果|您的数值|你的数值|正常值|参考值|参考范围|正常范围")
+_PRONOUN = re.compile(
+    r"这个值|这个数|该值|此值|这一数值|这数值|它|这个水平|这个指标|该指标|这项指标|这个结果|您的数值|你的数值|"
+    r"正常值|参考值|参考范围|正常范围"
+)
 _JOINING_NORMAL = re.compile(r"[ :是为在约达到高低有的了值数正常范围参考应该一般（(\"“]{0,10}$")
 _JOINING = re.compile(r"[ :是为在约达到高低有的了值数（(\"“]{0,6}$")
 _AFTER = re.compile(r" ?的? ?(?:平均)?")
 _DOSE_DIMENSIONS = frozenset(["mass", "volume", "dose_unit", "activity", "mass_per_weight"])
 # Short names that people use beside the table's; a bare 空腹 or 餐后 with a value is a glucose.
 _SHORT = {
-    "空腹": "fasting_glucose", "餐后": "postprandial_glucose", "饭后": "postprandial_glucose", "餐后2小时": "postprandial_glucose",
-    "餐后两小时": "postprandial_glucose", "饭后2小时": "postprandial_glucose", "饭后两小时": "postprandial_glucose", "餐后2h": "postprandial_glucose",
-    "餐后两小时血糖": "postprandial_glucose", "餐后二小时": "postprandial_glucose", "高烧": "body_temperature", "低烧": "body_temperature",
-    "发烧": "body_temperature", "烧到": "body_temperature", "发热": "body_temperature", "高热": "body_temperature", "bmi值": "bmi",
+    "空腹": "fasting_glucose", "餐后": "postprandial_glucose", "饭后": "postprandial_glucose",
+    "餐后2小时": "postprandial_glucose",
+    "餐后两小时": "postprandial_glucose", "饭后2小时": "postprandial_glucose", "饭后两小时": "postprandial_glucose",
+    "餐后2h": "postprandial_glucose",
+    "餐后两小时血糖": "postprandial_glucose", "餐后二小时": "postprandial_glucose", "高烧": "body_temperature",
+    "低烧": "body_temperature",
+    "发烧": "body_temperature", "烧到": "body_temperature", "发热": "body_temperature", "高热": "body_temperature",
+    "bmi值": "bmi",
 }  # fmt: skip
 
 
@@ -88,14 +102,28 @@ def find_names(folded: str, original: str) -> list[Name]:
     for match in pattern.finditer(folded):
         start, end = match.span()
         word = match[0]
-        if word[0].isascii() and word[0].isalpha() and start and folded[start - 1].isascii() and folded[start - 1].isalpha():
+        if (
+            word[0].isascii()
+            and word[0].isalpha()
+            and start
+            and folded[start - 1].isascii()
+            and folded[start - 1].isalpha()
+        ):
             continue
-        if word[-1].isascii() and word[-1].isalpha() and end < len(folded) and folded[end].isascii() and folded[end].isalpha():
+        if (
+            word[-1].isascii()
+            and word[-1].isalpha()
+            and end < len(folded)
+            and folded[end].isascii()
+            and folded[end].isalpha()
+        ):
             continue
         if len(word) <= 2 and word.isascii() and original[start:end] not in _short_names():
             continue
         kind, name = words[word]
-        names.append(Name(start, end, kind, name, any(c.isdigit() or c in "一二两三四五六七八九十百千万" for c in word)))
+        names.append(
+            Name(start, end, kind, name, any(c.isdigit() or c in "一二两三四五六七八九十百千万" for c in word))
+        )
     return names
 
 
@@ -143,7 +171,7 @@ def _outside(names: Sequence[Name], quantities: Sequence[Quantity]) -> list[Name
 def assign(
     folded: str, quantities: Sequence[Quantity], names: Sequence[Name], keep_bare: bool = False
 ) -> list[Quantity]:
-    """``quantities`` with ``measures`` filled in; bare integers that measure nothing are dropped unless ``keep_bare``."""
+    """``quantities`` with ``measures``; bare integers that measure nothing are dropped unless ``keep_bare``."""
     names = _outside(names, quantities)
     starts = [n.start for n in names]
     ends = [n.end for n in names]
@@ -185,7 +213,13 @@ def _bound_before(pattern: re.Pattern[str], folded: str, position: int, reach: i
 
 
 def _resolve(
-    folded: str, quantity: Quantity, names: Sequence[Name], starts: list[int], ends: list[int], last: str | None, last_end: int
+    folded: str,
+    quantity: Quantity,
+    names: Sequence[Name],
+    starts: list[int],
+    ends: list[int],
+    last: str | None,
+    last_end: int,
 ) -> str | None:
     unit, low, high = quantity.unit, quantity.low, quantity.high
     if quantity.form == "pair" and unit in (None, "mmHg", "kPa"):
@@ -207,16 +241,22 @@ def _resolve(
     for name in near:
         if fits(unit, low, high, name):
             return _single(name.id, quantity)
-    if near and is_analyte_unit(unit) and near[0].kind == "measure" and _JOINING_NORMAL.fullmatch(folded, near[0].end, quantity.start):
+    if (
+        near
+        and is_analyte_unit(unit)
+        and near[0].kind == "measure"
+        and _JOINING_NORMAL.fullmatch(folded, near[0].end, quantity.start)
+    ):
         return near[0].id  # 空腹血糖7.2mmHg: a wrong unit, still a glucose
     after = _AFTER.match(folded, quantity.end)
     if after and after.end() > quantity.end:
         at = bisect_left(starts, after.end())
         if at < len(names) and names[at].start == after.end() and fits(unit, low, high, names[at]):
             return _single(names[at].id, quantity)
-    elif (at := bisect_left(starts, quantity.end)) < len(names) and names[at].start == quantity.end:
-        if unit is not None and names[at].kind == "drug" and fits(unit, low, high, names[at]):
-            return names[at].id  # 5mg氨氯地平
+    elif unit is not None and (at := bisect_left(starts, quantity.end)) < len(names):
+        following = names[at]
+        if following.start == quantity.end and following.kind == "drug" and fits(unit, low, high, following):
+            return following.id  # 5mg氨氯地平
     if unit is not None or quantity.form != "value" or quantity.comparator is not None or (low or 0) % 1:
         for name in reversed([n for n in before if n.start < clause]):
             if dimension(unit) in ("duration", "count", "household"):

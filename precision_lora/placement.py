@@ -20,18 +20,33 @@ Span = TypeVar("Span", Quantity, Name)
 _CLAUSE = re.compile(r"[,，。；;！!？?\n]")
 _SENTENCE = re.compile(r"[。；;！!？?\n]")
 _JUDGEMENT = re.compile(
-    r"(?P<normal>(?:在|处于|属于|都在|还在|仍在|落在)(?:[^,，。；▮\d]{0,6})?(?:正常|参考)(?:的)?(?:范围|区间|水平)?(?:之?内|里)?|"
+    r"(?P<normal>(?:在|处于|属于|都在|还在|仍在|落在)(?:[^,，。；▮\d]{0,6})?(?:正常|参考)(?:的)?(?:范围|区间|"
+    r"水平)?(?:之?内|里)?|"
     r"(?<!高于)(?<!低于)(?<!超过)(?<!超出)(?<!恢复)(?<!降到)(?<!降至)(?<!回到)(?<!离)(?<!比)(?<!接近)(?<!到)(?<!不在)正常"
-    r"(?!范围|值|上限|下限|高值|人|参考|标准|水平|情况|来说|的?(?:空腹|餐后|血|体|心)|应|是|为|高限|低限|线|成人|下|的话|生活|工作|饮食|吃|上班|作息|产检|发育|接种|妊娠|分娩))"
-    r"|(?P<high>(?:明显|略微?|稍微?|轻度|有些?|有点|已经|确实|属于|都)?(?:偏高|升高|过高|增高|超标|太高|高了(?:一点|一些|些|点)?|高于正常|超出正常|超过正常|超过了?(?:正常)?上限|高出正常))"
-    r"|(?P<low>(?:明显|略微?|稍微?|轻度|有些?|有点|已经|确实|属于)?(?:偏低|过低|太低|低于正常|低了(?:一点|一些|些|点)?|低于(?:正常)?下限))"
+    r"(?!范围|值|上限|下限|高值|人|参考|标准|水平|情况|来说|的?(?:空腹|餐后|血|体|心)|应|是|为|高限|低限|线|成人|"
+    r"下|的话|生活|工作|饮食|吃|上班|作息|产检|发育|接种|妊娠|分娩))"
+    r"|(?P<high>(?:明显|略微?|稍微?|轻度|有些?|有点|已经|确实|属于|都)?(?:偏高|升高|过高|增高|超标|太高|"
+    r"高了(?:一点|一些|些|点)?|高于正常|超出正常|超过正常|超过了?(?:正常)?上限|高出正常))"
+    r"|(?P<low>(?:明显|略微?|稍微?|轻度|有些?|有点|已经|确实|属于)?(?:偏低|过低|太低|低于正常|低了(?:一点|一些|些|"
+    r"点)?|低于(?:正常)?下限))"
 )
 _ABOUT_ASKER = re.compile(r"您|你|这次|这个(?:值|数|结果|水平|血压|血糖)|本次|目前|孩子|宝宝|老人家|他|她|它|报告|结果")
-_GENERAL = re.compile(r"如果|若|一旦|通常|一般来说|多数人|有些人|正常人|健康人|以后|将来|下次|降到|控制|目标|达标|恢复|标准|定义|诊断标准|怀疑|是否|会不会|容易|可能会|引起|导致|造成|长期|之前|以前|原来")
-_GRADE = re.compile(r"(?P<grade>[1-3一二三ⅠⅡⅢ])级(?:的)?高血压|高血压(?:病)?[（(]?(?P<after>[1-3一二三ⅠⅡⅢ])级|(?P<high_normal>正常高值)|(?P<over>超重)(?!的)|(?P<obese>肥胖)(?!症|会|的|者|人)")
+_GENERAL = re.compile(
+    r"如果|若|一旦|通常|一般来说|多数人|有些人|正常人|健康人|以后|将来|下次|降到|控制|目标|达标|恢复|标准|定义|"
+    r"诊断标准|怀疑|是否|会不会|容易|可能会|引起|导致|造成|长期|之前|以前|原来"
+)
+_GRADE = re.compile(
+    r"(?P<grade>[1-3一二三ⅠⅡⅢ])级(?:的)?高血压|高血压(?:病)?[（(]?(?P<after>[1-3一二三ⅠⅡⅢ])级|"
+    r"(?P<high_normal>正常高值)|(?P<over>超重)(?!的)|(?P<obese>肥胖)(?!症|会|的|者|人)"
+)
 _GRADE_NUMBER = {"1": 1, "一": 1, "Ⅰ": 1, "2": 2, "二": 2, "Ⅱ": 2, "3": 3, "三": 3, "Ⅲ": 3}
-_REACHED = re.compile(r"(?:达到|达到了|符合|满足|够上|够得上|已达|超过了?)(?:[^,，。；]{0,8})?(?:诊断标准|诊断线|的标准|诊断界值|诊断切点)|可以(?:直接)?(?:诊断|确诊)|(?:已经|就)(?:可以)?确诊")
-_CHILD_SAFE = frozenset(["body_temperature", "spo2", "fasting_glucose", "random_glucose", "postprandial_glucose", "hba1c"])
+_REACHED = re.compile(
+    r"(?:达到|达到了|符合|满足|够上|够得上|已达|超过了?)(?:[^,，。；]{0,8})?(?:诊断标准|诊断线|的标准|诊断界值|"
+    r"诊断切点)|可以(?:直接)?(?:诊断|确诊)|(?:已经|就)(?:可以)?确诊"
+)
+_CHILD_SAFE = frozenset(
+    ["body_temperature", "spo2", "fasting_glucose", "random_glucose", "postprandial_glucose", "hba1c"]
+)
 
 
 @dataclass(frozen=True)
@@ -63,8 +78,8 @@ def zone(measure: str, asker: Asker, index: int = 0) -> Zone | None:
     normal = [f for f in facts if f.meaning == "normal"]
     lows = [b for f in normal for r in ranges(f) if (b := _part(r.low, index)) is not None]
     highs = [b for f in normal for r in ranges(f) if (b := _part(r.high, index)) is not None]
-    # A diagnostic line counts where there is no normal range, or where it all but ends the range; for blood pressure always,
-    # since 正常高值 lies between the two.
+    # A diagnostic line counts where there is no normal range, or where it all but ends the range; for blood pressure
+    # always, since 正常高值 lies between the two.
     top, bottom = max(highs, default=None), min(lows, default=None)
     for fact in facts:
         if fact.meaning == "normal":
@@ -79,7 +94,12 @@ def zone(measure: str, asker: Asker, index: int = 0) -> Zone | None:
         return None
     first = normal[0] if normal else facts[0]
     return Zone(
-        min(lows, default=None), max(lows, default=None), min(highs, default=None), max(highs, default=None), first.source, describe(first)
+        min(lows, default=None),
+        max(lows, default=None),
+        min(highs, default=None),
+        max(highs, default=None),
+        first.source,
+        describe(first),
     )
 
 
@@ -135,7 +155,12 @@ def _asked(asker: Asker) -> dict[str, list[Quantity]]:
 
 
 def _same(first: Quantity, second: Quantity) -> bool:
-    return (first.low, first.high, first.second_low, first.second_high) == (second.low, second.high, second.second_low, second.second_high)
+    return (first.low, first.high, first.second_low, first.second_high) == (
+        second.low,
+        second.high,
+        second.second_low,
+        second.second_high,
+    )
 
 
 def _span_of(pattern: re.Pattern[str], text: str, position: int, reach: int) -> tuple[int, int]:
@@ -154,9 +179,14 @@ def _within(spans: Sequence[Span], begin: int, end: int) -> Sequence[Span]:
 
 
 def _spoken_of(
-    text: str, position: int, quantities: Sequence[Quantity], names: Sequence[Name], asked: dict[str, list[Quantity]], named: bool
+    text: str,
+    position: int,
+    quantities: Sequence[Quantity],
+    names: Sequence[Name],
+    asked: dict[str, list[Quantity]],
+    named: bool,
 ) -> Quantity | None:
-    """The asker's reading that a judgement at ``position`` is about: the number before it in its clause, or the name."""
+    """The asker's reading that a judgement at ``position`` is about: by the number before it, or by the name."""
     begin, end = _span_of(_CLAUSE, text, position, 60)
     earlier, _ = _span_of(_SENTENCE, text, position, 60)
     near = _within(quantities, earlier, end)
@@ -212,11 +242,8 @@ def placements(text: str, quantities: Sequence[Quantity], names: Sequence[Name],
         said = polarity(text, *match.span())
         if said in ("uncertain", "conditional", "contraindicated"):
             continue
-        if said == "negated":
-            # 不正常, 不高, 不算低: wrong only if nothing else can be said of the value.
-            wrong = allowed == {side}
-        else:
-            wrong = side not in allowed
+        # 不正常, 不高, 不算低: wrong only if nothing else can be said of the value.
+        wrong = allowed == {side} if said == "negated" else side not in allowed
         if side == "normal" and re.search(r"(?:血糖|血压)?控制|达标", clause):
             wrong = False
         if wrong:
@@ -237,7 +264,9 @@ def _reached(
         begin, end = _span_of(_CLAUSE, text, match.start(), 60)
         clause = text[begin:end]
         disease = next((d for d in ("高血压", "糖尿病", "高尿酸血症", "肥胖", "发热") if d in clause), None)
-        if disease is None or re.search(r"如果|若|复查|再次|[两三多]次|时$|出现|或|才|也达到|后达到|另一|症状|家庭|在家", clause):
+        if disease is None or re.search(
+            r"如果|若|复查|再次|[两三多]次|时$|出现|或|才|也达到|后达到|另一|症状|家庭|在家", clause
+        ):
             continue
         said = polarity(text, match.start(), match.end())
         if said not in ("affirmed", "negated"):
@@ -259,7 +288,11 @@ def _reached(
             if said == "affirmed" and not any(reached):
                 note = f"提问者的{readings[0].text}未达到诊断标准：{describe(lines[0])}"
                 found.append(Finding("wrong_placement", match.start(), match.end(), "error", lines[0].source, note))
-            elif said == "negated" and all(reached) and not re.search(r"单次|一次|仅凭|不能|还需|不可以|先不|光凭|单凭|只凭|就能", clause):
+            elif (
+                said == "negated"
+                and all(reached)
+                and not re.search(r"单次|一次|仅凭|不能|还需|不可以|先不|光凭|单凭|只凭|就能", clause)
+            ):
                 note = f"提问者的{readings[0].text}已达到：{describe(lines[0])}"
                 found.append(Finding("wrong_placement", match.start(), match.end(), "error", lines[0].source, note))
     return found
@@ -270,9 +303,10 @@ def _grade_of(values: tuple[float, float]) -> int:
     grade = 0
     for fact in facts_of().get("blood_pressure", ()):
         number = re.match(r"([123])级高血压", fact.label)
-        if fact.meaning == "grade" and number and isinstance(fact.low, tuple):
-            if values[0] >= fact.low[0] or values[1] >= fact.low[1]:
-                grade = max(grade, int(number[1]))
+        if fact.meaning != "grade" or number is None or not isinstance(fact.low, tuple):
+            continue
+        if values[0] >= fact.low[0] or values[1] >= fact.low[1]:
+            grade = max(grade, int(number[1]))
     return grade
 
 
@@ -291,7 +325,9 @@ def grades(text: str, quantities: Sequence[Quantity], asker: Asker) -> list[Find
         after = text[match.end() : match.end() + 4]
         if after[:1] in "（(：:是为" and re.search(r"\d", text[match.end() : match.end() + 6]):
             continue  # 2级高血压（160～179/100～109）: the definition
-        if _GENERAL.search(clause) or re.search(r"[、及和或]|以上|甚至|还没|以下|界|患者", text[max(begin, match.start() - 3) : match.start()] + after[:3]):
+        if _GENERAL.search(clause) or re.search(
+            r"[、及和或]|以上|甚至|还没|以下|界|患者", text[max(begin, match.start() - 3) : match.start()] + after[:3]
+        ):
             continue
         if not re.search(r"属于|算|是|达到|为|考虑|提示|相当于|处于|已经", clause) and not re.search(r"您|你", clause):
             continue
@@ -299,33 +335,56 @@ def grades(text: str, quantities: Sequence[Quantity], asker: Asker) -> list[Find
             continue
         grade = match["grade"] or match["after"]
         if grade or match["high_normal"]:
-            if len(pressures) != 1 or any(q.measures not in ("blood_pressure", "age") or not _is_asked(q, asker) for q in inside):
+            if len(pressures) != 1 or any(
+                q.measures not in ("blood_pressure", "age") or not _is_asked(q, asker) for q in inside
+            ):
                 continue
             actual = _grade_of((pressures[0][0], pressures[0][1]))
             stated = _GRADE_NUMBER.get(grade or "", 0)
             systolic, diastolic = pressures[0]
             if match["high_normal"]:
-                right = 120 <= systolic < 140 and diastolic < 90 or 80 <= diastolic < 90 and systolic < 140
+                right = (120 <= systolic < 140 and diastolic < 90) or (80 <= diastolic < 90 and systolic < 140)
             else:
                 right = actual == stated
             if not right:
                 name = f"{actual}级高血压" if actual else "未到1级高血压"
                 reading = asked["blood_pressure"][0]
-                fact = next((f for f in facts_of().get("blood_pressure", ()) if f.label.startswith(f"{actual}级")), None)
+                fact = next(
+                    (f for f in facts_of().get("blood_pressure", ()) if f.label.startswith(f"{actual}级")), None
+                )
                 source = fact.source if fact else "中国高血压防治指南(2024年修订版)"
-                found.append(Finding("wrong_grade", match.start(), match.end(), "error", source, f"提问者的{reading.text}属于{name}"))
-        elif len(masses) == 1 and not any(not _is_asked(q, asker) for q in inside if q.measures == "bmi" and q.comparator):
+                found.append(
+                    Finding(
+                        "wrong_grade", match.start(), match.end(), "error", source, f"提问者的{reading.text}属于{name}"
+                    )
+                )
+        elif len(masses) == 1 and not any(
+            not _is_asked(q, asker) for q in inside if q.measures == "bmi" and q.comparator
+        ):
             value = masses[0][0]
-            facts = [f for f in facts_of().get("bmi", ()) if f.meaning == "grade" and (match["over"] or match["obese"]) in f.label]
+            facts = [
+                f
+                for f in facts_of().get("bmi", ())
+                if f.meaning == "grade" and (match["over"] or match["obese"]) in f.label
+            ]
             spans = [(_part(r.low, 0), _part(r.high, 0)) for f in facts for r in ranges(f)]
-            if spans and not any((lo is None or value >= lo - 0.05) and (hi is None or value < hi + 0.15) for lo, hi in spans):
+            if spans and not any(
+                (lo is None or value >= lo - 0.05) and (hi is None or value < hi + 0.15) for lo, hi in spans
+            ):
                 note = f"提问者的BMI约{value:.1f}，不属于{match[0]}：{describe(facts[0])}"
                 found.append(Finding("wrong_grade", match.start(), match.end(), "error", facts[0].source, note))
     return found
 
 
 def _is_asked(quantity: Quantity, asker: Asker) -> bool:
-    return any(_same(quantity, other) for other in asker.quantities) or quantity.unit in ("岁", "天", "周", "月", "年", "次/天")
+    return any(_same(quantity, other) for other in asker.quantities) or quantity.unit in (
+        "岁",
+        "天",
+        "周",
+        "月",
+        "年",
+        "次/天",
+    )
 
 
 def _mass_index(asker: Asker) -> list[tuple[float, ...]]:

@@ -54,9 +54,12 @@ def _numbers(first: str, second: str) -> str:
 
 
 _DOING = (
-    r"(?:[ ,、]?(?:口服|内服|晨起|早起|只|服用|服药|服|吃|喝|清晨|早晨|早上|早餐前|早餐后|早饭后|晚上|晚餐后|晚饭后|睡前|饭前|饭后|餐前|餐后|空腹|"
-    r"随餐|测量|监测|测|复查|复诊|随访|检查|查|外用|涂抹|涂|喷|滴|吸入|皮下注射|静脉滴注|静滴|肌注|注射|固定时间|固定|应|可|需|各|"
-    r"约|大约|至少|最少|最多|至多|不超过|不要超过|不能超过|不得超过|别超过|不少于|大便|排便|运动|锻炼|门诊|测血压|测血糖|量血压|定期)){0,4} ?"
+    r"(?:[ ,、]?(?:口服|内服|晨起|早起|只|服用|服药|服|吃|喝|清晨|早晨|早上|早餐前|早餐后|早饭后|晚上|晚餐后|"
+    r"晚饭后|睡前|饭前|饭后|餐前|餐后|空腹|"
+    r"随餐|测量|监测|测|复查|复诊|随访|检查|查|外用|涂抹|涂|喷|滴|吸入|皮下注射|静脉滴注|静滴|肌注|注射|固定时间|"
+    r"固定|应|可|需|各|"
+    r"约|大约|至少|最少|最多|至多|不超过|不要超过|不能超过|不得超过|别超过|不少于|大便|排便|运动|锻炼|门诊|测血压|"
+    r"测血糖|量血压|定期)){0,4} ?"
 )
 _FREQUENCY = (
     rf"(?P<f_per>(?:平均)?(?:每个?|[一1]个?)(?:24小时|日|天|周|星期|月|年|晚|早)|24小时内?){_DOING}"
@@ -95,45 +98,73 @@ _SEPARATOR = re.compile(r" {0,2}(?:-{1,2}|至|到) {0,2}")
 _SLASH = re.compile(r" ?/ ?(?P<c>[≥≤<>]=?)? ?")
 _PLUS_MINUS = re.compile(r" ?(?:±|\+/-|\+-) ?")
 _SUFFIX = re.compile(
-    r" ?(?:(?P<ge>(?:及|或|和)?以上|或更[高多])|(?P<lt>以下|或更[低少])|(?P<le>(?:及|或|和)以下|以内|之内)|(?P<about>左右|上下))"
+    r" ?(?:(?P<ge>(?:及|或|和)?以上|或更[高多])|(?P<lt>以下|或更[低少])|(?P<le>(?:及|或|和)以下|以内|之内)|"
+    r"(?P<about>左右|上下))"
 )
 _POWER = re.compile(
     rf" ?[×x*·]? ?10 ?(?:\^|\*\*)? ?(?:\*)?(?P<power>[{''.join(SUPERSCRIPTS)}]{{1,2}}|\d{{1,2}})"
     r"(?P<per> ?(?:个)?/ ?(?:l|升|ml|毫升|μl|mm3|mm³)(?![a-z]))?"
 )
-_PER_AFTER = re.compile(r" ?(?:/|每) ?(?:(kg|公斤|千克) ?(?:/|每)? ?)?(日|天|d(?![a-z])|周|w(?![a-z])|月|次|顿|餐|h(?![a-z])|小时)?")
+_PER_AFTER = re.compile(
+    r" ?(?:/|每) ?(?:(kg|公斤|千克) ?(?:/|每)? ?)?(日|天|d(?![a-z])|周|w(?![a-z])|月|次|顿|餐|h(?![a-z])|小时)?"
+)
 _PER_BEFORE = re.compile(
-    r"(每日|每天|一天|一日|全天|日总量|24小时内?|每周|一周|每星期|每月|每次|一次|单次|每顿|每餐|每剂)(?:(?!次|bid|qd|tid)[^\d,，。;；:\n]){0,10}$"
+    r"(每日|每天|一天|一日|全天|日总量|24小时内?|每周|一周|每星期|每月|每次|一次|单次|每顿|每餐|每剂)(?:(?!次|bid|"
+    r"qd|tid)[^\d,，。;；:\n]){0,10}$"
 )
 _PER_NAMES = {
-    "每日": "天", "每天": "天", "一天": "天", "一日": "天", "全天": "天", "日总量": "天", "24小时": "天", "24小时内": "天",
-    "日": "天", "天": "天", "d": "天", "每周": "周", "一周": "周", "每星期": "周", "周": "周", "w": "周", "每月": "月", "月": "月",
-    "每次": "次", "一次": "次", "单次": "次", "每顿": "次", "每餐": "次", "每剂": "次", "次": "次", "顿": "次", "餐": "次",
+    "每日": "天", "每天": "天", "一天": "天", "一日": "天", "全天": "天", "日总量": "天", "24小时": "天",
+    "24小时内": "天",
+    "日": "天", "天": "天", "d": "天", "每周": "周", "一周": "周", "每星期": "周", "周": "周", "w": "周",
+    "每月": "月", "月": "月",
+    "每次": "次", "一次": "次", "单次": "次", "每顿": "次", "每餐": "次", "每剂": "次", "次": "次", "顿": "次",
+    "餐": "次",
     "h": "小时", "小时": "小时",
 }  # fmt: skip
 _NOT_COUNTED = re.compile(
-    r" ?(?:型|级|期|代|号|类|种|项|点|条|个(?!月|小时|星期|疗程|百分点|单位)|位|名|张|遍|家|件|大|招|句|题|组|版|元|块|折|楼|层|床|室|路|章|节|页|届|胎|线|阶|"
+    r" ?(?:型|级|期|代|号|类|种|项|点|条|个(?!月|小时|星期|疗程|百分点|单位)|位|名|张|遍|家|件|大|招|句|题|组|版|"
+    r"元|块|折|楼|层|床|室|路|章|节|页|届|胎|线|阶|"
     r"方面|尖瓣|甲医|甲|联|叉|角|药|度)"
 )
-_CALL_BEFORE = re.compile(r"(?:打|呼叫|叫|拨|电话|联系|立即|立刻|马上|赶紧|赶快|尽快|及时|急救|求助|拨通)[^。，,;；\d]{0,5}$")
+_CALL_BEFORE = re.compile(
+    r"(?:打|呼叫|叫|拨|电话|联系|立即|立刻|马上|赶紧|赶快|尽快|及时|急救|求助|拨通)[^。，,;；\d]{0,5}$"
+)
 _CALL_AFTER = re.compile(r" ?(?:急救|救护|电话|热线|/急诊|或急诊|或去急诊|并|接线|调度|送)")
 _LIST_MARK = re.compile(r"(?:[.、)）](?!\d)| ?[.、] )")
 _BEFORE_LIST = re.compile(r"(?:^|[\n。；;：:！!？?，, (（])[ \-*]*$")
-_APART = re.compile(
-    r"(?:高压|收缩压|上压|高血压值)(?:是|为|约|有|在|到|大概|:| )? ?$"
-)
+_APART = re.compile(r"(?:高压|收缩压|上压|高血压值)(?:是|为|约|有|在|到|大概|:| )? ?$")
 _APART_SECOND = re.compile(r"[ ,，、;和]{0,2}(?:低压|舒张压|下压)(?:是|为|约|有|在|到|大概|:| )? ?")
 _LETTERS = re.compile(r"[a-zα-ω][a-zα-ω0-9\-]{0,11}$")
 
 _COMPARATORS = {"≥": ">=", "≤": "<=", ">": ">", "<": "<", ">=": ">=", "<=": "<=", "≈": "~", "=": None}
 _SAYING = {
-    "大于等于": ">=", "大于或等于": ">=", "不低于": ">=", "不少于": ">=", "不小于": ">=", "至少": ">=", "最少": ">=", "满": ">=",
-    "小于等于": "<=", "小于或等于": "<=", "不超过": "<=", "不高于": "<=", "不大于": "<=", "不多于": "<=", "至多": "<=", "最多": "<=",
+    "大于等于": ">=", "大于或等于": ">=", "不低于": ">=", "不少于": ">=", "不小于": ">=", "至少": ">=", "最少": ">=",
+    "满": ">=",
+    "小于等于": "<=", "小于或等于": "<=", "不超过": "<=", "不高于": "<=", "不大于": "<=", "不多于": "<=",
+    "至多": "<=", "最多": "<=",
     "大于": ">", "高于": ">", "超过": ">", "多于": ">", "超出": ">",
     "小于": "<", "低于": "<", "少于": "<", "不到": "<", "未满": "<", "不满": "<", "不足": "<",
     "约": "~", "大约": "~", "大概": "~", "将近": "~", "接近": "~", "近": "~", "差不多": "~", "约为": "~",
 }  # fmt: skip
-for _not in ("不能", "不要", "不可", "不得", "不应", "不应该", "不宜", "不可以", "别", "勿", "请勿", "切勿", "未", "没", "没有", "不会", "不再"):
+for _not in (
+    "不能",
+    "不要",
+    "不可",
+    "不得",
+    "不应",
+    "不应该",
+    "不宜",
+    "不可以",
+    "别",
+    "勿",
+    "请勿",
+    "切勿",
+    "未",
+    "没",
+    "没有",
+    "不会",
+    "不再",
+):
     _SAYING |= {_not + word: "<=" for word in ("超过", "高于", "大于", "多于")}
     _SAYING |= {_not + word: ">=" for word in ("低于", "少于", "小于")}
 _SAYING |= {word + tail: sign for word, sign in list(_SAYING.items()) for tail in ("了", "到") if sign != "~"}
@@ -141,7 +172,24 @@ _LONGEST_SAYING = max(map(len, _SAYING))
 # 近 and 约 are comparators only where they do not end a word: 最近3天, 预约3天.
 _NO_COMPARATOR_BEFORE = {"近": "最附靠临", "约": "预制节大", "满": "不未圆"}
 _BLOCKED_CHINESE = frozenset(
-    ["一度", "一分", "十分", "一步", "一口", "一成", "一次", "一时", "一级", "一线", "一支", "一粒", "一滴", "一身", "一家", "一米"]
+    [
+        "一度",
+        "一分",
+        "十分",
+        "一步",
+        "一口",
+        "一成",
+        "一次",
+        "一时",
+        "一级",
+        "一线",
+        "一支",
+        "一粒",
+        "一滴",
+        "一身",
+        "一家",
+        "一米",
+    ]
 )
 _DAY_NAMES = frozenset("天日周年月")
 
@@ -150,9 +198,9 @@ def find(text: str, keep_bare: bool = False) -> list[Quantity]:
     """All quantities of ``text``, in order and without overlaps; the longest written form wins.
 
     Dates, clock times, phone numbers (120, 12356), ordinals, list numbers, counting words (3个问题, 一种) and numbers
-    inside names (2型糖尿病, 维生素B12, 餐后2小时血糖) are none. 高压140低压90 is one pair with ``parts``; 收缩压≥140和(或)舒张压≥90
-    are two values that measure ``systolic`` and ``diastolic``. Integers that neither carry a unit nor measure anything are
-    dropped unless ``keep_bare``.
+    inside names (2型糖尿病, 维生素B12, 餐后2小时血糖) are none. 高压140低压90 is one pair with ``parts``;
+    收缩压≥140和(或)舒张压≥90 are two values that measure ``systolic`` and ``diastolic``. Integers that neither carry a
+    unit nor measure anything are dropped unless ``keep_bare``.
     """
     folded = fold(text)
     names = _measures.find_names(folded, text)
@@ -203,7 +251,7 @@ def _belongs_to_word(s: str, start: int) -> bool:
     before = s[start - 1]
     if before.isdigit() or (before == "." and start > 1 and s[start - 2].isdigit()):
         return True
-    if before.isascii() and before.isalpha() or "α" <= before <= "ω":
+    if (before.isascii() and before.isalpha()) or "α" <= before <= "ω":
         return True
     return before == "-" and start > 1 and (s[start - 2].isascii() and s[start - 2].isalpha())
 
@@ -298,8 +346,9 @@ def _per(s: str, start: int, end: int) -> tuple[str | None, str, int]:
     """(time or intake that the amount counts for, unit tail such as /kg, end)."""
     after = _PER_AFTER.match(s, end)
     if after and (after[1] or after[2]):
+        slashed = s[end : after.end()].lstrip()[0] == "/"
         # 5mg每日一次: the 每日 belongs to the frequency that follows.
-        if s[end : after.end()].lstrip()[0] == "/" or not re.match(r"[^,，。;；]{0,6}次", s[after.end() : after.end() + 8]):
+        if slashed or not re.match(r"[^,，。;；]{0,6}次", s[after.end() : after.end() + 8]):
             return _PER_NAMES.get(after[2] or ""), "/kg" if after[1] else "", after.end()
     before = _PER_BEFORE.search(s, max(0, start - 16), start)
     return (_PER_NAMES[before[1]] if before else None), "", end
@@ -331,7 +380,11 @@ def _number(s: str, original: str, start: int, after_name: bool) -> tuple[Quanti
         got = _unit(s, end, low)
         if got:
             unit, end = got
-            if unit == "℃" and s[end - 1] == "度" and (tail := re.compile(r"[\d一二三四五六七八九](?![\d.])").match(s, end)):
+            if (
+                unit == "℃"
+                and s[end - 1] == "度"
+                and (tail := re.compile(r"[\d一二三四五六七八九](?![\d.])").match(s, end))
+            ):
                 low = high = low + float(chinese_number(tail[0]) if tail[0] in DIGITS else tail[0]) / 10  # type: ignore[arg-type]
                 end = tail.end()
             if s.startswith("半", end) and unit in ("小时", "天", "年", "月", "片", "粒", "周"):
@@ -425,7 +478,15 @@ def _number(s: str, original: str, start: int, after_name: bool) -> tuple[Quanti
             return None, end  # 5-HT
         if _NOT_COUNTED.match(s, end) or _is_call(s, start, end, low):
             return None, end
-        if not chinese and low.is_integer() and (end - start > 6 and s[end - 1] not in "万亿" or 1900 <= low <= 2100 or s[start] == "0" and end - start > 1):
+        if (
+            not chinese
+            and low.is_integer()
+            and (
+                (end - start > 6 and s[end - 1] not in "万亿")
+                or 1900 <= low <= 2100
+                or (s[start] == "0" and end - start > 1)
+            )
+        ):
             return None, end
     if chinese and not _chinese_counts(s, start, plain_end, end, form, unit, low, after_name):
         return None, end
@@ -458,7 +519,19 @@ def _number(s: str, original: str, start: int, after_name: bool) -> tuple[Quanti
     if s.startswith("(", outer - 1) and ")" in s[outer:end] and "(" not in s[outer:end]:
         outer -= 1
     quantity = Quantity(
-        outer, end, original[outer:end], form, comparator, new_low, new_high, second_low, second_high, unit, None, per, parts
+        outer,
+        end,
+        original[outer:end],
+        form,
+        comparator,
+        new_low,
+        new_high,
+        second_low,
+        second_high,
+        unit,
+        None,
+        per,
+        parts,
     )
     return quantity, end
 
@@ -530,7 +603,7 @@ def _chinese_counts(
             return unit not in ("天",) or s[start - 1] != "多"
         return not (s[start] == "一" and low == 1 and s[end : end + 1] == s[end - 1 : end])
     if "点" in s[start:plain_end] and form in ("value", "range"):
-        return not s[end : end + 1] in ("钟", "半", "分")
+        return s[end : end + 1] not in ("钟", "半", "分")
     if form == "range":
         return False
     said = _measures.name_just_before(s, start)
@@ -553,9 +626,10 @@ def _portion(s: str, original: str, start: int, end: int) -> tuple[Quantity | No
     low = high = part[0]
     stop = part[1]
     form = "value"
-    if (sep := _SEPARATOR.match(s, stop)) and (other := _value(s, sep.end() + (3 if s.startswith("百分之", sep.end()) else 0))):
-        if other[0] > low:
-            high, stop, form = other[0], other[1], "range"
+    if (sep := _SEPARATOR.match(s, stop)) and (
+        other := _value(s, sep.end() + (3 if s.startswith("百分之", sep.end()) else 0))
+    ) and other[0] > low:
+        high, stop, form = other[0], other[1], "range"
     comparator, outer = _comparator(s, original, start)
     if suffix := _SUFFIX.match(s, stop):
         comparator = comparator or {"ge": ">=", "lt": "<", "le": "<=", "about": "~"}[suffix.lastgroup or ""]
@@ -654,5 +728,3 @@ def in_unit(quantity: Quantity, unit: str) -> Quantity | None:
     if [b is None for b in bounds] != [b is None for b in (quantity.low, quantity.high)]:
         return None
     return replace(quantity, low=bounds[0], high=bounds[1], unit=unit)
-
-

@@ -15,9 +15,9 @@ Severity = Literal["veto", "error", "warning"]
 class Reading:
     """How one quantity of an answer stands to the tables.
 
-    ``echo``: the asker's own number. ``computed``: follows from the asker's numbers or from another number of the answer
-    (units, BMI, mean) within 5 %. ``unchecked``: no fact speaks of it. ``note`` is the Chinese reason; where guidelines
-    differ ``source`` is that of the value that matched.
+    ``echo``: the asker's own number. ``computed``: follows from the asker's numbers or from another number of the
+    answer (units, BMI, mean) within 5 %. ``unchecked``: no fact speaks of it. ``note`` is the Chinese reason; where
+    guidelines differ ``source`` is that of the value that matched.
     """
 
     quantity: Quantity

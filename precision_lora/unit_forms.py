@@ -11,11 +11,16 @@ from precision_lora.numerals import SUPERSCRIPTS, fold
 
 # Counting words that are grammar rather than medicine; the unit table has all others.
 _COUNTERS = {
-    "秒": ("duration", "s sec 秒钟"), "分钟": ("duration", "分钟 minute minutes"), "小时": ("duration", "小时 hrs hour hours"),
-    "天": ("duration", "天 日 day days"), "周": ("duration", "周 个周 wk week weeks"), "月": ("duration", "个月 个多月 month months"),
-    "年": ("duration", "年 年余 year years"), "勺": ("household", "勺 匙"), "瓶": ("household", "瓶"), "盒": ("household", "盒"),
-    "杯": ("household", "杯"), "碗": ("household", "碗"), "口": ("household", "口"), "根": ("household", "根"), "支": ("dose_unit", "支烟"),
-    "疗程": ("count", "个疗程 疗程"), "步": ("count", "步"), "百分点": ("multiple", "个百分点"), "km": ("length", "公里 千米 km"),
+    "秒": ("duration", "s sec 秒钟"), "分钟": ("duration", "分钟 minute minutes"), "小时": ("duration",
+    "小时 hrs hour hours"),
+    "天": ("duration", "天 日 day days"), "周": ("duration", "周 个周 wk week weeks"), "月": ("duration",
+    "个月 个多月 month months"),
+    "年": ("duration", "年 年余 year years"), "勺": ("household", "勺 匙"), "瓶": ("household", "瓶"),
+    "盒": ("household", "盒"),
+    "杯": ("household", "杯"), "碗": ("household", "碗"), "口": ("household", "口"), "根": ("household", "根"),
+    "支": ("dose_unit", "支烟"),
+    "疗程": ("count", "个疗程 疗程"), "步": ("count", "步"), "百分点": ("multiple", "个百分点"), "km": ("length",
+    "公里 千米 km"),
     "kcal": ("energy", "千卡 大卡 kcal"),
 }  # fmt: skip
 # Forms that mean something else far more often than the unit: 8点, 3张, 2回, 一按.
@@ -30,8 +35,8 @@ _SCALES = (_MASS_MG, _VOLUME_ML, _TIME_H)
 
 # Dimensions of plain amounts; any other is a laboratory value's or a vital sign's.
 _PLAIN = frozenset(
-    ["duration", "age", "gestation", "dose_unit", "count", "household", "multiple", "score", "mass", "volume", "length", "activity",
-     "energy", "pack_years", "mass_per_weight", "volume_per_weight", "mass_per_weight_per_day", "fraction", ""]
+    ["duration", "age", "gestation", "dose_unit", "count", "household", "multiple", "score", "mass", "volume", "length",
+     "activity", "energy", "pack_years", "mass_per_weight", "volume_per_weight", "mass_per_weight_per_day", "fraction", ""]
 )  # fmt: skip
 
 

@@ -72,7 +72,10 @@ def test_the_mean_of_the_askers_values() -> None:
 
 
 def test_an_echo_is_not_judged() -> None:
-    assert verdicts("您说空腹血糖正常是7.2-9.9，这不对，应该是3.9-6.1。", "空腹血糖正常是7.2-9.9吗") == ["echo", "supported"]
+    assert verdicts("您说空腹血糖正常是7.2-9.9，这不对，应该是3.9-6.1。", "空腹血糖正常是7.2-9.9吗") == [
+        "echo",
+        "supported",
+    ]
 
 
 def test_sex_comes_from_the_question() -> None:
@@ -122,8 +125,47 @@ def test_any_text_is_checked(answer: str, question: str) -> None:
 
 
 WORDS = st.sampled_from(
-    "您的 空腹血糖 血压 尿酸 BMI 正常 偏高 偏低 不 7.2 140/90 3.9-6.1 mmol/L mg/dL 属于 2级高血压 达到 诊断标准 目标 控制在 氨氯地平 布洛芬 5mg 每日两次 停用 胰岛素 可以 孕妇禁用 ， 。 ？ "
-    "相当于 平均 怀孕 胸痛 出汗 120 超过 以下".split(" ")
+    [
+        "您的",
+        "空腹血糖",
+        "血压",
+        "尿酸",
+        "BMI",
+        "正常",
+        "偏高",
+        "偏低",
+        "不",
+        "7.2",
+        "140/90",
+        "3.9-6.1",
+        "mmol/L",
+        "mg/dL",
+        "属于",
+        "2级高血压",
+        "达到",
+        "诊断标准",
+        "目标",
+        "控制在",
+        "氨氯地平",
+        "布洛芬",
+        "5mg",
+        "每日两次",
+        "停用",
+        "胰岛素",
+        "可以",
+        "孕妇禁用",
+        "，",
+        "。",
+        "？",
+        "相当于",
+        "平均",
+        "怀孕",
+        "胸痛",
+        "出汗",
+        "120",
+        "超过",
+        "以下",
+    ]
 )
 
 

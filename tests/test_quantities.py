@@ -111,7 +111,13 @@ def test_doses_belong_to_their_drug() -> None:
 
 
 def test_an_amount_knows_what_it_counts_for() -> None:
-    assert [q.per for q in find("每次0.3g，每天不超过1.2g，5g/天，每周150分钟，共500ml")] == ["次", "天", "天", "周", None]
+    assert [q.per for q in find("每次0.3g，每天不超过1.2g，5g/天，每周150分钟，共500ml")] == [
+        "次",
+        "天",
+        "天",
+        "周",
+        None,
+    ]
     # The 每日 of a frequency says nothing about the amount behind it.
     assert find("每日两次，0.5g")[1].per is None
 
@@ -143,8 +149,8 @@ def test_units_convert_only_within_their_kind() -> None:
 
 @pytest.mark.parametrize(
     ("numeral", "value"),
-    [("一百四", 140), ("一百零四", 104), ("十四", 14), ("三十八点五", 38.5), ("两千", 2000), ("一万二", 12000), ("半", 0.5),
-     ("二〇", 20), ("点五", None), ("三点", None), ("两三四十", None)],
+    [("一百四", 140), ("一百零四", 104), ("十四", 14), ("三十八点五", 38.5), ("两千", 2000), ("一万二", 12000),
+     ("半", 0.5), ("二〇", 20), ("点五", None), ("三点", None), ("两三四十", None)],
 )  # fmt: skip
 def test_chinese_numerals(numeral: str, value: float | None) -> None:
     assert chinese_number(numeral) == value
@@ -157,8 +163,73 @@ def test_any_text_is_read(text: str) -> None:
 
 
 PIECES = st.sampled_from(
-    "0 1 2 9 . , ， / - ～ ± × 10 ⁹ % ％ mg mmol/L mmHg 每 日 天 次 一 二 两 百 点 半 至 到 ≥ < 不超过 约 以上 左右 血压 空腹血糖 氨氯地平 120 "
-    "高压 低压 分之 q h bid 个月 第 年 月 周 片 ( ) （ ） 。 \n 隔 各 早晚 和 分别 度".split(" ")
+    [
+        "0",
+        "1",
+        "2",
+        "9",
+        ".",
+        ",",
+        "，",
+        "/",
+        "-",
+        "～",
+        "±",
+        "×",
+        "10",
+        "⁹",
+        "%",
+        "％",
+        "mg",
+        "mmol/L",
+        "mmHg",
+        "每",
+        "日",
+        "天",
+        "次",
+        "一",
+        "二",
+        "两",
+        "百",
+        "点",
+        "半",
+        "至",
+        "到",
+        "≥",
+        "<",
+        "不超过",
+        "约",
+        "以上",
+        "左右",
+        "血压",
+        "空腹血糖",
+        "氨氯地平",
+        "120",
+        "高压",
+        "低压",
+        "分之",
+        "q",
+        "h",
+        "bid",
+        "个月",
+        "第",
+        "年",
+        "月",
+        "周",
+        "片",
+        "(",
+        ")",
+        "（",
+        "）",
+        "。",
+        "\n",
+        "隔",
+        "各",
+        "早晚",
+        "和",
+        "分别",
+        "度",
+    ]
 )
 
 
@@ -180,8 +251,10 @@ def check_offsets(text: str) -> None:
 
 
 HOSTILE = {
-    "digits": "1", "slashes": "1/", "dashes": "1-", "dots": "1.1", "numerals": "一百", "commas": "1,000,", "blanks": "1 ",
-    "every": "每日口服", "powers": "10⁹", "portions": "百分之", "respectively": "血压分别", "marks": "≥", "doses": "1mg", "lists": "1、",
+    "digits": "1", "slashes": "1/", "dashes": "1-", "dots": "1.1", "numerals": "一百", "commas": "1,000,",
+    "blanks": "1 ",
+    "every": "每日口服", "powers": "10⁹", "portions": "百分之", "respectively": "血压分别", "marks": "≥",
+    "doses": "1mg", "lists": "1、",
 }  # fmt: skip
 
 
