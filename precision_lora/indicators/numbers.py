@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 
 from precision_lora import factcheck, knowledge
 from precision_lora.asker import Asker, read_asker
-from precision_lora.claims import candidates, canonical_factor, ranges
+from precision_lora.claims import candidates, canonical_factor, measures, ranges
 from precision_lora.indicators.findings import NUMBER, Finding
 from precision_lora.indicators.reading import Consultation
 from precision_lora.lexicon import longest_match_pattern
@@ -74,6 +75,11 @@ def find(c: Consultation) -> list[Finding]:
         placed_wrong |= fault.kind in ("wrong_placement", "wrong_grade")
         wrong.append((fault.start, fault.end))
         found.append(Finding(fault.note, points, NUMBER, fault.start, fault.end, fault.source))
+    for points, text, start, end in _conversions(c):
+        if points > 0 and any(f.points > 0.5 and f.start <= start < f.end for f in found):
+            continue
+        if points > 0 or not any(start < e and s < end for s, e in wrong):
+            found.append(Finding(text, points, NUMBER, start, end, "摩尔质量换算"))
     grade = grade_said(c)
     if grade and grade[0] == grade[1]:
         found.append(Finding(f"血压分级判断正确：{grade[0]}级", 0.6, NUMBER, grade[2], grade[3], _GUIDE))
@@ -155,6 +161,38 @@ def side_of(q: Quantity, asker: Asker) -> str | None:
     return "fine" if all(s == "fine" for s in sides) else None
 
 
+_CONVERTIBLE = {
+    "血糖": "fasting_glucose", "胆固醇": "total_cholesterol", "甘油三酯": "triglycerides", "尿酸": "uric_acid", "肌酐": "creatinine", "胆红素": "total_bilirubin",
+}  # fmt: skip
+_CONVERTS = re.compile(r"换|等于|约|相当于|≈|=|折合|就是|除以|乘|mmol|μmol|umol")
+
+
+def _conversions(c: Consultation) -> list[tuple[float, str, int, int]]:
+    """(points, criterion, start, end) of the asker's foreign value written in the unit used here; 5 % off is right."""
+    out = []
+    for q in c.asked:
+        if q.unit != "mg/dL" or q.low is None or q.low != q.high:
+            continue
+        measure = next((m for word, m in _CONVERTIBLE.items() if word in c.q), q.measures or "")
+        entry = measures().get(measure)
+        factor = canonical_factor(measure, q.unit) if entry else None
+        if entry is None or factor is None:
+            continue
+        for said in c.quantities:
+            if said.unit != entry.unit or said.low is None or said.low != said.high or said.comparator not in (None, "~"):
+                continue
+            first, last = c.sentence_span(said.start)
+            lead = c.a[max(first, said.start - 14) : said.start]
+            if not _CONVERTS.search(lead) or not re.search(r"换|除|乘|mg|约|等于|相当", c.a[first:last]):
+                continue
+            wanted = q.low * factor
+            good = abs(said.low - wanted) <= 0.05 * wanted
+            text = f"换算正确：{q.text}约为{wanted:.3g} {entry.unit}" if good else f"换算有误：{q.text}应约为{wanted:.3g} {entry.unit}"
+            out.append((0.85 if good else -1.8, text, said.start, said.end))
+            break
+    return out
+
+
 _GRADE = re.compile(r"([1-3一二三])级(?:的)?(?:高血压|的?范围)?")
 _GRADE_NUMBERS = {"1": 1, "一": 1, "2": 2, "二": 2, "3": 3, "三": 3}
 
@@ -182,25 +220,45 @@ def _subject_pattern() -> re.Pattern[str]:
     return re.compile(longest_match_pattern(fold(n) for n in names))
 
 
+def _same_direction(reading: Reading) -> bool:
+    """Whether a bound on one side (over 300) agrees with a fact that is open on that side, not with its opposite (below 360)."""
+    fact = next((f for f in knowledge.facts() if f.id == reading.fact_id), None)
+    if fact is None or reading.quantity.comparator not in (">", ">=", "<", "<="):
+        return True
+    above = reading.quantity.comparator in (">", ">=")
+    return fact.low is not None if above else fact.high is not None
+
+
 def _readings(c: Consultation) -> list[Reading]:
     """The checker's readings; a number whose subject only the question names (尿酸要降到多少? 360以下) is read with it."""
     readings = factcheck.check(c.answer, c.question)
     subjects = list(dict.fromkeys(m[0] for m in _subject_pattern().finditer(c.q) if not m[0].isascii()))[-2:]
     if not subjects:
         return readings
-    out = []
-    for reading in readings:
-        q = reading.quantity
-        if reading.verdict == "unchecked" and q.measures is None and q.unit is not None and c.clauses:
-            first, last = c.sentence_span(q.start)
-            for subject in subjects:
-                again = factcheck.check(subject + c.answer[first:last], c.question)
+    known = {(r.quantity.start, r.quantity.end): i for i, r in enumerate(readings)}
+    out = list(readings)
+    for number in sorted({k.sentence for k in c.clauses}):
+        first, last = c.sentence_span(next(k.start for k in c.clauses if k.sentence == number))
+        if not re.search(r"\d", c.a[first:last]):
+            continue
+        for subject in subjects:
+            for again in factcheck.check(subject + c.answer[first:last], c.question):
+                if again.verdict not in ("supported", "contradicted") or again.quantity.start < len(subject):
+                    continue
+                if again.verdict == "supported" and not _same_direction(again):
+                    continue
                 shift = first - len(subject)
-                match = next((r for r in again if r.quantity.start + shift == q.start and r.verdict in ("supported", "contradicted")), None)
-                if match:
-                    reading = Reading(q, match.verdict, match.fact_id, match.source, match.note)
-                    break
-        out.append(reading)
+                span = again.quantity.start + shift, again.quantity.end + shift
+                quantity = replace(again.quantity, start=span[0], end=span[1], parts=())
+                moved = Reading(quantity, again.verdict, again.fact_id, again.source, again.note)
+                if span in known:
+                    old = out[known[span]]
+                    if old.verdict == "unchecked" and old.quantity.measures is None and (old.quantity.unit or old.quantity.comparator):
+                        out[known[span]] = moved
+                elif again.quantity.comparator and not any(span[0] < r.quantity.end and r.quantity.start < span[1] for r in out):
+                    known[span] = len(out)
+                    out.append(moved)
+    out.sort(key=lambda r: r.quantity.start)
     return out
 
 

@@ -27,7 +27,7 @@ _HAN = re.compile(r"[\u4e00-\u9fff]")
 # The small words that turn nouns into statements.
 _GLUE = frozenset(
     "的了是在有和就不也很都要会可以如果能到把被让给再先后前上下每吃做查测看用说为对从及过得着没别您你我他她它这那个些请并因所但还"
-    "又才只需应该当或与则由向跟比更最太已经将于其之至若即使曾吗呢吧啊像叫打去来走喝睡停换减加控属考虑警惕排除提示建议控制多少高低伴加含合指叫以致使需见"
+    "又才只需应该当或与则由向跟比更最太已经将于其之至若即使曾吗呢吧啊像叫打去来走喝睡停换减加控属考虑警惕排除提示建议控制多少高低伴加含合指叫以致使需见包括称种位结多为"
 )  # fmt: skip
 _BAD_START = re.compile(r"^[的了吗呢吧]")
 _BAD_END = re.compile(r"(?:[和与或把被从向及每很]|如果|因为|虽然|而且|但是|建议您|并且|以及|不要|已经)$")
@@ -35,6 +35,10 @@ _BAD_INSIDE = re.compile(r"的的|了的了|和的|把的|很的|不的|也的|�
 _LEAD_IN = re.compile(r"^(?:您|你)?(?:问|的问题是?|提问|说|想问的?是?|问的是?|咨询的?是?)$")
 # Marks that no writer puts side by side; shuffled text does.
 _ODD_MARKS = re.compile(r"[，,；;：:、][，,。；;：:、！？]|[。！？][，,；;：:、]|^[，,。；;：:、]|\.[，。；]|[，。；]\.")
+# No Chinese clause of good prose runs this long without a mark.
+_LONGEST_RUN = 34
+_JOINTS = re.compile(r"[是的与和就要会起为了在不或有能以也被把从到]")
+_RELATION = re.compile(r"包括|提示|引起|说明|考虑|需要|分为|常见|属于|反映|排除|导致|是[\u4e00-\u9fff]{3}|建议|可以|多为|用于|之间|应该|不要|避免|是")
 _RUN = re.compile(r"[\u4e00-\u9fffa-z0-9.%/\-~+<>≥≤=×^±°℃⁹]+")
 _COMMON = (
     "可以 建议 如果 需要 因为 所以 但是 这个 您的 一个 没有 不要 不能 可能 应该 出现 考虑 就是 还是 一般 比较 已经 自己 时候 什么 怎么 我们 "
@@ -219,7 +223,7 @@ def _worth(text: str, question_bigrams: set[str], question_letters: str, seen: s
             return "list"
     elif len(stripped) >= 8 and _cover(text, (pattern,)) >= 0.9 and _glue_share(text) < 0.05:
         return "list"
-    if len(stripped) > 42 and max(map(len, _RUN.findall(text))) > 42:
+    if len(stripped) > _LONGEST_RUN and max(map(len, _RUN.findall(text))) > _LONGEST_RUN:
         return "broken"
     if len(stripped) >= 5 and (_BAD_START.search(text) or _BAD_END.search(text) or _BAD_INSIDE.search(text)):
         return "broken"
@@ -282,6 +286,11 @@ def _judge(a: str, clauses: tuple[Clause, ...], question_bigrams: set[str]) -> t
         worths = {w: sum(_letters(c.text) for c in clauses if c.worth == w) for w in ("echo", "repeat", "list", "numbers", "broken")}
         names = {"echo": "只是复述问题", "repeat": "反复重复", "list": "罗列词语", "numbers": "只有数字，没有说明", "broken": "语句不成文"}
         return False, names[max(worths, key=lambda w: worths[w])]
+    listed = sum(_letters(c.text) for c in clauses if c.worth in ("list", "numbers"))
+    if letters >= 18 and len(_RUN.findall(a)) <= 1 and not _JOINTS.search(a) and _cover(a, (term_table()[0], _DIGITS_AND_UNITS)) >= 0.55:
+        return False, "罗列词语"
+    if listed / letters >= 0.35:
+        return False, "罗列词语"
     own = bigrams(a)
     if letters >= 8 and question_bigrams and len(own & question_bigrams) / max(1, len(own)) >= 0.72:
         return False, "只是复述问题"
@@ -291,7 +300,8 @@ def _judge(a: str, clauses: tuple[Clause, ...], question_bigrams: set[str]) -> t
         return False, "反复重复"
     cover = _cover(a, (pattern, _DIGITS_AND_UNITS))
     glue = _glue_share(a)
-    if letters >= 12 and glue < 0.05 or letters >= 16 and cover >= 0.62 and glue < 0.12:
+    stated = _RELATION.search(a) and a.count("、") <= 5
+    if letters >= 12 and glue < 0.05 and not stated or letters >= 16 and cover >= 0.62 and glue < 0.12 and not stated:
         return False, "罗列词语"
     runs = _RUN.findall(a)
     if len(runs) >= 6 and sum(map(len, runs)) / len(runs) < 4.2:

@@ -19,9 +19,10 @@ _PLAIN_CATEGORIES = frozenset(["general", "lifestyle", "anatomy", "department"])
 # Aliases that mean something else more often than not.
 _MISLEADING = frozenset("换药 发作 治疗 检查 体检 化验 化验单 报告 参考范围 正常值 药膏 药物 药 指标 吃药 症状 疾病 医院 医生 疲劳 睡不好 熬夜".split())
 _RULE = "评分规则：术语与问题相关且用于陈述"
-_DEFINES = re.compile(
-    r"(?:反映的?是?|指的是|是指|指|就是|也就是|即|叫做?|也叫|属于|看的是|查的是|是一种|衡量|代表|用来|用于|常?见于|的标志物?|会引起|会|是|引起|达到|能|能把)"
+_IS = re.compile(
+    r"[\"”（(，,：: ]?(?:就|主要|也|其实|说的|一般|通常|医学上|的意思|这项|高了?|升高|它|多|所谓){0,2}(?:是(?!否|不是)|指|反映|属于|叫|即|衡量|代表|看的|查的|用来|用于|会引起|控制不好会|会|能|常见于|见于|包括|说明|提示)"
 )
+_IS_BEFORE = re.compile(r"(?:就是|叫做?|指的是|也就是|规范的说法是|医学上称?|即|称为)$")
 _CLASS_WORDS = {
     "普利": "转换酶抑制 acei", "沙坦": "受体拮抗 受体阻滞剂 arb 沙坦类 血管紧张素ⅱ 血管紧张素ii", "地平": "钙通道 钙拮抗 ccb 地平类",
     "洛尔": "β受体 β阻滞 β-受体 倍他", "他汀": "他汀类 调脂 降脂 还原酶", "格列净": "sglt2 列净类 钠-葡萄糖", "格列汀": "dpp-4 dpp4 列汀类 二肽基",
@@ -42,6 +43,7 @@ def find(c: Consultation) -> list[Finding]:
         return []
     found = [Finding("回答使用了成句的中文说明", 0.35, TERM, 0, 0, _RULE)]
     found += _mentions(c)
+    found += _unlisted(c)
     found += _definitions(c)
     found += _drug_classes(c)
     found += _wording(c)
@@ -69,8 +71,8 @@ def _mentions(c: Consultation) -> list[Finding]:
         if entry.category == "symptom" or len(mention.written) <= 2 and entry.tier != "high":
             points = min(points, 0.14)
         if entry.term in c.asked_terms:
-            # The asker's own word shows no knowledge.
-            points *= 0.3
+            # The asker's own word shows no knowledge; its proper name (GGT: 谷氨酰转肽酶) does.
+            points *= 0.3 if mention.written in c.q else 0.8
         elif mention.written != fold(entry.term) and not mention.written.isascii():
             points *= 0.8
         if _in_long_list(c, mention):
@@ -83,6 +85,43 @@ def _mentions(c: Consultation) -> list[Finding]:
     elif strange:
         mention = strange[0]
         found.append(Finding(f"与问题关系不大的术语：{mention.term.term}", -0.12, TERM, mention.start, mention.end, _RULE))
+    return found
+
+
+# How doctors name things that no table lists: operations, tests, structures, substances.
+_FORMED = re.compile(
+    r"(?:[\u4e00-\u9fff]{1,6}?(?:切除术|成形术|移植术|造口术|切割|光凝|消融术?|置换术?|引流术?|清创|造影|显像|活检|涂片|培养|镜检?查?|超声心动图|动图|形态学|肌电图|试验|抗体|抗原|受体|抑制剂|拮抗剂|激动剂|阻滞剂|螯合剂|激素|因子|酶|"
+    r"血症|尿症|综合征|病变|水肿|坏死|穿孔|梗阻|栓塞|脱离|裂孔|化生|增生|不典型|纤维化|硬化|萎缩|破裂|夹层|短绌|心音|杂音|早搏|收缩|传导|缺损|闭锁|畸形|反流|返流|瓣膜?|心室|心房|动脉|静脉|神经|黏膜|软骨|韧带|滑膜|筋膜|半月板|"
+    r"腺体?|注射|静滴|透析|滤过率|清除率|指数|比值|评分|量表|负荷|射血分数|分型|杆菌|球菌|病毒|真菌|支原体|衣原体|螺旋体|细胞|蛋白|核酸|基因|染色体|球蛋白|肽|膜|窦|囊肿|息肉|结节|肿物|占位|斑块|血栓|疱疹|皮炎|肌炎|肾炎|肝炎|心炎|脑炎|骨髓)"
+    r"(?![痛疼])|[a-z]{2,6}-?\d{0,3}[a-z]?\d?(?![a-z]))"
+)
+_FORM_STOPS = re.compile(r"^.*[的是有和查做要为由等及与或用可在到了把被这那您你我他她它不也都会能个种些看以对从先再并请加含按常叫]")
+_NO_FORM = frozenset("mg ml kg dl mmol mmhg mol cm mm iu umol bid tid qd prn ok app ph".split())
+
+
+def _unlisted(c: Consultation) -> list[Finding]:
+    """Proper expressions outside the table, told by how they are formed."""
+    taken = [(m.start, m.end) for m in c.mentions]
+    found: list[Finding] = []
+    seen: set[str] = set()
+    for match in _FORMED.finditer(c.a):
+        start, end = match.span()
+        word = match[0]
+        if not word.isascii():
+            kept = _FORM_STOPS.sub("", word)
+            start += len(word) - len(kept)
+            word = kept
+        if len(word) < (2 if word.isascii() else 3) or word in seen or word in c.q or word in _NO_FORM:
+            continue
+        if not c.counts(start) or any(s < end and start < e for s, e in taken):
+            continue
+        seen.add(word)
+        fields = topics.fields_of(word)
+        if fields and c.about and not fields & c.around:
+            continue
+        found.append(Finding(f"使用专业表达：{word}", 0.32 * 0.85 ** len(found), TERM, start, end, _RULE))
+        if len(found) == 5:
+            break
     return found
 
 
@@ -121,13 +160,13 @@ def _definitions(c: Consultation) -> list[Finding]:
         right, wrong = GLOSSES[name]
         if name in done or not c.counts(match.start()):
             continue
+        if not _IS.match(c.a, match.end()) and not _IS_BEFORE.search(c.a[max(0, match.start() - 8) : match.start()]):
+            continue
         stop = c.a.find("。", match.end())
         tail = c.a[match.end() : min(stop if stop >= 0 else len(c.a), match.end() + 60)]
-        if not _DEFINES.search(tail[:14]) and not _DEFINES.search(c.a[max(0, match.start() - 6) : match.start()]):
-            continue
         done.add(name)
         source = "医学名词释义（编者整理）"
-        if any(w in tail for w in wrong):
+        if any(w in tail[:26] for w in wrong):
             found.append(Finding(f"对“{name}”的解释不对", -1.6, TERM, match.start(), match.end(), source))
         elif any(w in tail for w in right):
             found.append(Finding(f"正确解释了“{name}”", 0.8, TERM, match.start(), match.end(), source))

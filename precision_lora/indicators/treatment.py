@@ -30,7 +30,7 @@ _DOSE_UNITS = frozenset(["mg", "g", "μg", "ml", "mL", "IU", "U", "片", "粒", 
 _TIMING = re.compile(r"饭前|饭后|餐前|餐后|随餐|餐中|饭中|空腹|睡前|清晨|早晨|早上|晚上|每晚|早餐|晚餐|早饭|固定时间|临睡|喂完奶|早晚|喷前|运动前|舌下|薄涂|口服|含服|外涂")
 _ACTION = re.compile(
     r"盐|运动|快走|步行|慢跑|散步|游泳|主食|蔬菜|水果|喝水|饮水|体重|减重|减肥|戒烟|戒酒|睡|起床|坐浴|冷敷|冰敷|热敷|拉伸|锻炼|训练|抬|卧床|休息|活动|呼吸|练|洗|涂|敷|冲|含|吸|喷|滴|泡|补|喂|"
-    r"油|肉|糖|热量|杂粮|纤维|奶|咖啡|酒|烟|屏幕|手机|晒|保湿|轮换|换药|晾|垫高|平卧|侧躺|站|坐|蹲|走|跑|吃|喝|服|用|减|加|停|换|挤|梳|刷|漱|记"
+    r"油|肉|糖|热量|杂粮|纤维|奶|咖啡|酒|烟|屏幕|手机|晒|保湿|轮换|换药|晾|垫高|平卧|侧躺|站|坐|蹲|走|跑|吃|喝|服|用|减|加|停|换|挤|梳|刷|漱|记|拉|滚|压|按|抹|贴|戴|爬|摆|穿|垫|开|翻|坚持|做|用|维持|控制|继续|连"
 )
 _LIFESTYLE = re.compile(
     r"少盐|低盐|限盐|减盐|戒烟|戒酒|控制体重|减重|低脂|低糖|低嘌呤|低钾|多喝水|规律作息|防晒|保湿|坐浴|冷敷|冰敷|抬高|垫高|拐杖|护膝|少量多餐|软毛|侧躺|别喂|禁食|照常吃饭|母乳|流动凉水|保持干燥|别挑破|不要挑破|"
@@ -144,10 +144,12 @@ def _is_duration(c: Consultation, q: Quantity) -> bool:
 def _steps(c: Consultation, numbers: dict[int, list[Quantity]], has_drug: bool) -> list[Finding]:
     """Things to do, with an amount or without."""
     found: list[Finding] = []
+    before: Clause | None = None
     for clause in c.clauses:
         if clause.worth != "prose" or re.search(r"^(?:您|你)(?:的|这个|这次)?[^，]{0,6}(?:高|低|是|属于)", clause.text):
             continue
-        action = _ACTION.search(clause.text)
+        action = _ACTION.search(clause.text) or (before is not None and before.sentence == clause.sentence and _ACTION.search(before.text))
+        before = clause
         if not action:
             continue
         amounts = [q for q in numbers.get(clause.start, []) if not _is_reading(q)]
