@@ -52,9 +52,7 @@ AMOUNTS: dict[str, tuple[str, ...]] = {
         "[一发作|心慌手抖时]先吃{hypo_rescue_sugar}[葡萄糖|糖块]，过{hypo_rescue_recheck}再测血糖",
         "糖尿病人血糖{hypo_dm}就[要处理|按低血糖处理]",
     ),
-    "gestational_diabetes": (
-        "[孕期|怀孕后]空腹{gdm_fasting.low}、服糖后两小时{gdm_2h.low}[是诊断线|达到就可诊断]",
-    ),
+    "gestational_diabetes": ("[孕期|怀孕后]空腹{gdm_fasting.low}、服糖后两小时{gdm_2h.low}[是诊断线|达到就可诊断]",),
     "dyslipidemia": (
         "[一般人|没有别的病的人]低密度脂蛋白胆固醇{ldl_goal_low}[就可以|即可]，[中高危|有高血压糖尿病]要{ldl_goal_middle_high}",
         *_EXERCISE,
@@ -100,9 +98,7 @@ AMOUNTS: dict[str, tuple[str, ...]] = {
     "anxiety": ("抗焦虑药[一般|通常]{ad_onset}才起效，[头几天别急|先别急着停]", *_SLEEP),
     "panic": ("[这类药|抗焦虑药][一般|通常]{ad_onset}才起效",),
     "depression": ("抗抑郁药[一般|通常]{ad_onset}[起效|才见效]，[好转后还要|之后再]巩固{ad_course}", *_SLEEP),
-    "postpartum_depression": (
-        "抗抑郁药[一般|通常]{ad_onset}[起效|才见效]，[喂奶时用哪种|哺乳期用药]由医生挑",
-    ),
+    "postpartum_depression": ("抗抑郁药[一般|通常]{ad_onset}[起效|才见效]，[喂奶时用哪种|哺乳期用药]由医生挑",),
     "insomnia": (
         *_SLEEP,
         "[一周|每周]失眠{insomnia_week}，[又影响白天|白天也受影响]，[才算失眠症|就该看医生]",
@@ -111,9 +107,7 @@ AMOUNTS: dict[str, tuple[str, ...]] = {
     "sleep_apnea": ("[超重的|胖的人]减重目标[先定|定在]{weight_loss_first}",),
     "scald": ("[流动的凉水|自来水]冲{burn_cool}",),
     "neutropenia": ("[成人|大人]白细胞正常是{wbc_normal}",),
-    "thrombocytopenia": (
-        "血小板正常是{plt_normal}，{plt_bleeding}[容易自己出血|有自发出血的风险]，要去急诊",
-    ),
+    "thrombocytopenia": ("血小板正常是{plt_normal}，{plt_bleeding}[容易自己出血|有自发出血的风险]，要去急诊",),
     "copd": ("[血氧|指夹血氧]{spo2_hypoxaemia}[就要去医院|不能等]",),
     "asthma": ("[发作时|喘的时候]血氧{spo2_hypoxaemia}[是重症信号|要马上去急诊]",),
     "uti": ("[白天|每天]多喝水，{water_female}[往上|以上]，[别憋尿|有尿就排]",),

@@ -1,4 +1,3 @@
-
 """Blood pressure readings: grades by the pair, home and office lines, age, pregnancy, kidney and diabetes."""
 
 from __future__ import annotations

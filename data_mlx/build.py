@@ -43,9 +43,7 @@ class Row:
     messages: tuple[Message, ...]
 
     def line(self) -> str:
-        return (
-            json.dumps({"messages": list(self.messages)}, ensure_ascii=False, separators=(", ", ": ")) + "\n"
-        )
+        return json.dumps({"messages": list(self.messages)}, ensure_ascii=False, separators=(", ", ": ")) + "\n"
 
 
 def unmet_red_flag(messages: tuple[Message, ...]) -> bool:
@@ -143,9 +141,7 @@ def corpus(style: str, count: int, seed: int) -> list[Row]:
     """``count`` rows of either style, all families alike."""
     share, extra = divmod(count, len(FAMILIES))
     found = [
-        row
-        for i, family in enumerate(FAMILIES)
-        for row in distinct_rows(style, seed, family, share + (i < extra))
+        row for i, family in enumerate(FAMILIES) for row in distinct_rows(style, seed, family, share + (i < extra))
     ]
     Random(f"{seed}/{style}/{count}").shuffle(found)
     return found
@@ -163,9 +159,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="用事实核查器检查每一行,有发现则退出码为 1")
     args = parser.parse_args(argv)
     if (args.rows is None) != (args.out is None):
-        raise UserError(
-            "--rows 和 --out 要一起给出", "python data_mlx/build.py --style vague --rows 12000 --out FILE"
-        )
+        raise UserError("--rows 和 --out 要一起给出", "python data_mlx/build.py --style vague --rows 12000 --out FILE")
     if args.rows is not None and args.rows < 1:
         raise UserError(f"--rows {args.rows}:至少 1 行", "给出一个正整数")
     if args.rows is None and args.style == "vague":

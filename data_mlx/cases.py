@@ -73,9 +73,7 @@ class Case:
     def value_key(self) -> str:
         """What makes two questions of one frame the same question: value, drug or complaint."""
         numbers = "/".join(f"{v:g}" for v in self.values)
-        return "|".join(
-            (self.quantity, numbers, self.unit, self.drug, self.other, self.detail, self.duration)
-        )
+        return "|".join((self.quantity, numbers, self.unit, self.drug, self.other, self.detail, self.duration))
 
     @property
     def group(self) -> tuple[str, str, str]:
@@ -150,13 +148,9 @@ def sample_asker(rng: Random, narrative: Narrative, sex: str = "any", group: str
     if age < 18:
         relation = rng.choice(("我", "儿子" if sex == "male" else "女儿"))
     elif age >= 72:
-        relation = rng.choice(
-            ("我", "爷爷" if sex == "male" else "奶奶", "爸爸" if sex == "male" else "妈妈")
-        )
+        relation = rng.choice(("我", "爷爷" if sex == "male" else "奶奶", "爸爸" if sex == "male" else "妈妈"))
     elif age >= 50:
-        relation = rng.choice(
-            ("我", "我", "爸爸" if sex == "male" else "妈妈", "老公" if sex == "male" else "老婆")
-        )
+        relation = rng.choice(("我", "我", "爸爸" if sex == "male" else "妈妈", "老公" if sex == "male" else "老婆"))
     else:
         relation = rng.choice(("我", "我", "我", "老公" if sex == "male" else "老婆"))
     if narrative.id in ("caregiver", "postpartum_depression") and relation != "我" and rng.random() < 0.6:
@@ -222,11 +216,7 @@ def sample_pressure(rng: Random, band: str) -> tuple[float, float]:
     low_s, high_s, low_d, high_d = spans[band]
     while True:
         s, d = float(rng.randint(low_s, high_s)), float(rng.randint(low_d, high_d))
-        if (
-            28 <= s - d <= 75
-            and pressure_band(s, d) == band
-            and ("blood_pressure", (s, d)) not in HELD_OUT_VALUES
-        ):
+        if 28 <= s - d <= 75 and pressure_band(s, d) == band and ("blood_pressure", (s, d)) not in HELD_OUT_VALUES:
             return s, d
 
 
@@ -281,20 +271,20 @@ def sample_pressure_case(rng: Random, seed: int) -> Case:
     if roll < 0.25:
         condition, group = "gestational_hypertension", "孕妇"
         band = rng.choice(("normal", "high_normal", "grade1", "grade1", "grade2"))
-    elif roll < 0.31:
+    elif roll < 0.33:
         group, frame = rng.choice(("糖尿病", "肾病")), "bp_comorbid"
         band = rng.choice(("high_normal", "grade1", "grade1", "grade2"))
-    elif roll < 0.38:
+    elif roll < 0.40:
         frame, band = "bp_home", "high_normal"
-    elif roll < 0.45:
+    elif roll < 0.47:
         frame, band = "bp_ask_back", ""
-    elif roll < 0.50:
+    elif roll < 0.52:
         frame = "bp_kpa"
         band = rng.choice(("normal", "grade1", "grade2"))
-    elif roll < 0.57:
+    elif roll < 0.59:
         frame = "bp_treated"
         band = rng.choice(("normal", "high_normal", "grade1", "grade1", "grade2"))
-    elif roll < 0.60:
+    elif roll < 0.63:
         frame, band = "bp_belief", ""
     if condition == "hypertension":
         condition = {"low": "hypotension", "normal": "high_normal_bp", "high_normal": "high_normal_bp"}.get(
@@ -352,12 +342,10 @@ def _reading_case(rng: Random, seed: int, reading: Reading, family: str) -> Case
         asker = Asker(asker.relation, rng.randint(1, 6), asker.sex)
     reference = figures.fact(band.reference)
     if reference.age is not None and not reference.age[0] <= asker.age <= reference.age[1]:
-        asker = Asker(
-            "我", rng.randint(max(20, int(reference.age[0])), min(59, int(reference.age[1]))), asker.sex
-        )
+        asker = Asker("我", rng.randint(max(20, int(reference.age[0])), min(59, int(reference.age[1]))), asker.sex)
     frame = "treated" if band.name == "treated" else "reading"
     unit = ""
-    if reading.other_unit in ("mg/dL",) and rng.random() < 0.12:
+    if reading.other_unit in ("mg/dL",) and rng.random() < 0.2:
         frame, unit = "reading_unit", reading.other_unit
     return Case(
         family,
@@ -433,6 +421,8 @@ GROUPS = {
     "哮喘": ("哮喘",),
     "消化性溃疡": ("溃疡", "消化道出血"),
 }
+# Groups that few drugs name come up oftener where one does.
+RARE_GROUPS = {"肾功能不全": 6, "消化性溃疡": 6, "哮喘": 6, "肝功能不全": 2}
 DURATIONS = (
     "有几天了",
     "四五天了",
@@ -479,21 +469,19 @@ def sample_drug_case(rng: Random, seed: int) -> Case:
         frames += ["with_other"] * 3
     if drug.otc:
         frames = [f for f in frames if f != "stop"]
-    groups = [
-        g for g, marks in GROUPS.items() if any(m in c.group for c in drug.contraindications for m in marks)
-    ]
+    groups = [g for g, marks in GROUPS.items() if any(m in c.group for c in drug.contraindications for m in marks)]
     if narrative.age[0] >= 13:
         groups = [g for g in groups if g != "儿童"]
     if narrative.age[1] < 18:
         groups = [g for g in groups if g == "儿童"]
     if groups:
-        frames += ["group"] * 3
+        frames += ["group"] * (6 if RARE_GROUPS.keys() & set(groups) else 3)
     frame = rng.choice(frames)
     other, group = "", ""
     if frame == "with_other":
         other = rng.choice(drug.interactions).other
     if frame == "group":
-        group = rng.choice(groups)
+        group = rng.choices(groups, [RARE_GROUPS.get(g, 1) for g in groups])[0]
     asker = sample_asker(rng, narrative, group=group)
     if group == "儿童":
         asker = Asker(rng.choice(("儿子", "女儿")), rng.randint(1, 11), "any", group)
@@ -536,9 +524,7 @@ def sample_symptom_case(rng: Random, seed: int) -> Case:
     if roll < 0.23:
         return _reading_case(rng, seed, BY_QUANTITY["body_temperature"], "症状分析")
     ids = [
-        i
-        for i in conditions()
-        if i not in ("caregiver", "high_normal_bp", "appendicitis", "stroke", "hypoglycemia")
+        i for i in conditions() if i not in ("caregiver", "high_normal_bp", "appendicitis", "stroke", "hypoglycemia")
     ]
     condition = _weighted(rng, ids)
     narrative = narratives()[condition]

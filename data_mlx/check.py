@@ -43,8 +43,9 @@ def check_lines(lines: Iterable[str]) -> list[RowFinding]:
     return [f for row, line in enumerate(lines, 1) for f in check_messages(json.loads(line)["messages"], row)]
 
 
-def check_files(paths: Iterable[Path], out: TextIO = sys.stdout) -> int:
+def check_files(paths: Iterable[Path], out: TextIO | None = None) -> int:
     """Print every finding with file and row; the exit code: 1 if there is any, else 0."""
+    out = out or sys.stdout
     total = 0
     rows = 0
     for path in paths:

@@ -183,9 +183,7 @@ def assemble(rng: Random, moves: Moves, young: bool = False, brief: bool = False
         if re.search(r"\d", finding_digits) and any(re.search(r"\d", m) for m in meaning):
             join = "。"  # two figures of different meaning in one sentence are easily misread
         finding = moves.finding.rstrip("。")
-        body_meaning = (
-            _end(rng.choice(("，", "。", "；")).join(m.rstrip("。") for m in meaning)) if meaning else ""
-        )
+        body_meaning = _end(rng.choice(("，", "。", "；")).join(m.rstrip("。") for m in meaning)) if meaning else ""
         parts = {"E": empathy, "F": "", "M": "", "S": step_text(rng, steps), "U": urgent, "C": closing}
         if "FM" in order and finding and body_meaning:
             parts["F"] = finding + join + body_meaning
@@ -193,9 +191,7 @@ def assemble(rng: Random, moves: Moves, young: bool = False, brief: bool = False
             parts["F"], parts["M"] = _end(finding) if finding else "", body_meaning
         text = clean(
             moves.first
-            + "".join(
-                _end(parts[k]) if k != "S" else parts[k] + ("\n" if "\n" in parts[k] else "") for k in order
-            )
+            + "".join(_end(parts[k]) if k != "S" else parts[k] + ("\n" if "\n" in parts[k] else "") for k in order)
         )
         if young:
             text = informal(text)

@@ -94,7 +94,7 @@ def with_unit(rng: Random, text: str, unit: str | None) -> str:
 
 
 def bounds(rng: Random, entry: Fact) -> str:
-    """The fact's range with its unit in one of its written forms: ``3.9–6.1 mmol/L``, ``≥7.0mmol/L``, ``低于5.2 mmol/L``."""
+    """The fact's range with its unit in one of its written forms: ``3.9–6.1 mmol/L``, ``≥7.0mmol/L``."""
     places = decimals(entry.quantity)
     low, high = entry.low, entry.high
     if low is not None and high is not None:
@@ -103,8 +103,7 @@ def bounds(rng: Random, entry: Fact) -> str:
         separator = rng.choice(SEPARATORS)
         if isinstance(low, tuple) and isinstance(high, tuple):
             text = "/".join(
-                f"{number_text(a, places)}{separator}{number_text(b, places)}"
-                for a, b in zip(low, high, strict=True)
+                f"{number_text(a, places)}{separator}{number_text(b, places)}" for a, b in zip(low, high, strict=True)
             )
         else:
             text = f"{bound_text(low, places)}{separator}{bound_text(high, places)}"
@@ -119,9 +118,7 @@ def bounds(rng: Random, entry: Fact) -> str:
         )
     number = with_unit(rng, bound_text(high, places), entry.unit)
     return rng.choice(
-        (f"<{number}", f"{number}以下", f"低于{number}")
-        if entry.high_open
-        else (f"≤{number}", f"不超过{number}")
+        (f"<{number}", f"{number}以下", f"低于{number}") if entry.high_open else (f"≤{number}", f"不超过{number}")
     )
 
 

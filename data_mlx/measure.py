@@ -44,11 +44,7 @@ def common_substrings(rows: Rows, top: int = 10) -> list[tuple[str, float]]:
     carried: Counter[str] = Counter()
     for row in rows:
         carried.update(
-            {
-                text[i : i + WINDOW]
-                for text in (m["content"] for m in row)
-                for i in range(len(text) - WINDOW + 1)
-            }
+            {text[i : i + WINDOW] for text in (m["content"] for m in row) for i in range(len(text) - WINDOW + 1)}
         )
     picked: list[tuple[str, float]] = []
     for text, count in sorted(carried.most_common(2000), key=lambda item: (-item[1], item[0])):
@@ -77,9 +73,7 @@ def report(folder: Path) -> str:
     ]
     for name, rows in [("全部", everything), *parts.items()]:
         lines.append(f"最常见的 {WINDOW} 字片段（{name}，占行数）:")
-        lines += [
-            f"  {share:.2%}  {text!r}" for text, share in common_substrings(rows, 10 if name == "全部" else 3)
-        ]
+        lines += [f"  {share:.2%}  {text!r}" for text, share in common_substrings(rows, 10 if name == "全部" else 3)]
     near = NearCopies(answers(row) for row in parts["train"])
     for name in ("valid", "test"):
         lines.append(

@@ -1,4 +1,3 @@
-
 """The patient's side: questions as people type them, from a case, with lay words, dialect, typos and every mood."""
 
 from __future__ import annotations
@@ -269,9 +268,7 @@ def _reading(rng: Random, case: Case) -> str:
     slots["home"] = spin(rng, "[自己在家|家里|在家]量", {}) if case.frame == "bp_home" else ""
     sex = ""
     if reading is not None and band_of(case).sex != "any" and case.asker.relation == "我":
-        sex = spin(
-            rng, "[男|男的|本人男|我是男的]" if case.asker.sex == "male" else "[女|女的|本人女|我是女的]", {}
-        )
+        sex = spin(rng, "[男|男的|本人男|我是男的]" if case.asker.sex == "male" else "[女|女的|本人女|我是女的]", {})
     extra = "，".join(x for x in (sex, slots["group"], slots["treated"]) if x)
     slots["extra"] = f"{extra}，" if extra else ""
     if case.frame == "bp_home":
@@ -363,9 +360,7 @@ def _belief(rng: Random, case: Case) -> str:
     slots = _slots(rng, case, narrative)
     slots["belief"] = narrative.beliefs[index][0]
     slots["feelc"] = _feel_clause(slots)
-    slots["complaint"] = (
-        narrative.complaints[int(case.detail.partition("+")[0])] if "+" in case.detail else ""
-    )
+    slots["complaint"] = narrative.complaints[int(case.detail.partition("+")[0])] if "+" in case.detail else ""
     if case.frame == "symptom_belief":
         return spin(
             rng,

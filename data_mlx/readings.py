@@ -1,4 +1,3 @@
-
 """What a measured value may mean, band by band: content for the rows about readings.
 
 Band limits are (fact id, side, factor) so that no threshold is typed here; the texts are templates (see ``spin``) whose
@@ -104,9 +103,7 @@ READINGS: tuple[Reading, ...] = (
                     "[一般|通常]先不[用|吃]药，[靠|从]饮食和运动[来调|做起]",
                     "{follow_up}",
                 ),
-                (
-                    "[血糖稍微高了一点|血糖比正常略高]，[算是一个提醒|有糖尿病的苗头]，[平时控制一下就好|还来得及调整]",
-                ),
+                ("[血糖稍微高了一点|血糖比正常略高]，[算是一个提醒|有糖尿病的苗头]，[平时控制一下就好|还来得及调整]",),
                 "fpg_normal",
             ),
             Band(

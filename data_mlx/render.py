@@ -1,4 +1,3 @@
-
 """A case as a finished conversation: questions and answers of all its turns, in one of the two styles."""
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 
 from data_mlx import bp, warmth
-from data_mlx.answers import Talk, is_young
 from data_mlx.cases import Case, band_of
 from data_mlx.compose import Moves, assemble
+from data_mlx.talk import Talk, is_young
 
 LOOSE_STEPS = (
     "[多休息|注意休息]，[别太累|不要熬夜]",
@@ -87,9 +87,7 @@ def _moves(t: Talk) -> Moves:
     elif t.condition is not None:
         finding = (
             t.say(
-                "[可能是|听着像|应该是]"
-                + t.condition.name
-                + "[一类的问题|这方面的问题|引起的]，[不用太担心|先别紧张]"
+                "[可能是|听着像|应该是]" + t.condition.name + "[一类的问题|这方面的问题|引起的]，[不用太担心|先别紧张]"
             )
             if "belief" not in case.frame
             else t.say("[这个说法|这话][不一定对|不完全对|也有点道理]，[因人而异|要看情况]")
