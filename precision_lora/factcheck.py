@@ -52,7 +52,7 @@ def _echo(quantity: Quantity, asker: Asker) -> bool:
 def _in_context(answer: str, quantities: Sequence[Quantity], names: Sequence[Name], asker: Asker) -> list[Quantity]:
     """``quantities`` with what only the question names, and without bare integers that measure nothing.
 
-    A bare 480 is the asker's urate, 目标是360μmol/L以下 is said of the urate asked about, 起始5mg of the drug asked about.
+    A bare 480 is the asker's urate, 目标是360μmol/L以下 is said of the urate asked about, 起始5mg of the drug.
     """
     told = [n for n in find_names(fold(asker.text), asker.text) if n.kind != "hidden"]
     asked_drugs = {n.id for n in told if n.kind == "drug"}

@@ -15,7 +15,7 @@ from precision_lora.numerals import fold
 from precision_lora.unit_forms import dimension, is_analyte_unit, split_period
 
 if TYPE_CHECKING:
-    from precision_lora.quantities import Quantity
+    from precision_lora.quantity import Quantity
 
 
 @dataclass(frozen=True)

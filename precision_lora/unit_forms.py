@@ -36,7 +36,8 @@ _SCALES = (_MASS_MG, _VOLUME_ML, _TIME_H)
 # Dimensions of plain amounts; any other is a laboratory value's or a vital sign's.
 _PLAIN = frozenset(
     ["duration", "age", "gestation", "dose_unit", "count", "household", "multiple", "score", "mass", "volume", "length",
-     "activity", "energy", "pack_years", "mass_per_weight", "volume_per_weight", "mass_per_weight_per_day", "fraction", ""]
+     "activity", "energy", "pack_years", "mass_per_weight", "volume_per_weight",
+     "mass_per_weight_per_day", "fraction", ""]
 )  # fmt: skip
 
 
