@@ -33,8 +33,8 @@ __all__ = ["INDICATORS", "MET", "WEIGHTS", "Finding", "Scored", "Veto", "overall
 # The weights under which the guide's table holds: 4,3,4,3,4 is 3.6 and 5,5,5,5,4 is 4.6.
 WEIGHTS: dict[str, float] = {TERM: 0.1, NUMBER: 0.2, DIAGNOSIS: 0.1, TREATMENT: 0.2, EMPATHY: 0.4}
 VETO_CAP = 1.0
-# An indicator counts as met from here on.
-MET = 2.0
+# An indicator counts as met from the middle of the scale on.
+MET = 2.5
 
 _RUBRIC_KEYS = {"indicator", "criterion", "points", "all"}
 

@@ -8,7 +8,7 @@ from functools import cache
 from precision_lora.indicators.findings import DIAGNOSIS, Finding
 from precision_lora.indicators.numbers import grade_said
 from precision_lora.indicators.phrases import apply, rule
-from precision_lora.indicators.reading import Clause, Consultation, bigrams, term_table
+from precision_lora.indicators.reading import Clause, Consultation, bigrams
 from precision_lora.indicators.terms import disease_words
 from precision_lora.lexicon import longest_match_pattern
 from precision_lora.negation import polarity
@@ -33,6 +33,7 @@ _LIKELY_RE = re.compile(_LIKELY)
 _CAREFUL = re.compile(r"考虑|可能|多半|大概率|倾向|提示|符合|像|怀疑|警惕|属于|达到|多[为是]|多见|常见|不能排除|大多|初步|一般|当心|更接近|说明|标准|范围|算")
 _DIFFERENTIAL = re.compile(r"排除|鉴别|区分|区别|分清|除外|也可能是?|也有可能|另外(?:还|也)?(?:要|可能)|还要考虑|还可能|也要(?:考虑|当心|想到)|不能排除|同时考虑|或者是|少数是|也会")
 _CONFIRM = re.compile(r"确认|确诊|明确|证实|核实|区分|分清|排除|鉴别|判断|弄清|定性|才(?:能|算)|评估|看(?:是不是|是否|程度|有没有|得)|知道|诊断|清楚|来定|决定|再定|有意义|证明|判定|筛查|定级|帮助")
+_EXAMS = frozenset(["examination", "indicator", "procedure"])
 _EXAM_VERB = re.compile(
     r"(?:查|做|测|拍|抽|验|化验|检测|复查|复测|检查|加做|加查|评估|监测|看|挂|活检|穿刺)"
 )
@@ -201,18 +202,15 @@ def _differentials(c: Consultation, named: bool) -> list[Finding]:
 
 
 def _confirmation(c: Consultation) -> list[Finding]:
-    pattern, words = term_table()
     found: list[Finding] = []
     for clause in c.clauses:
         if clause.worth != "prose":
             continue
-        exams = [m for m in pattern.finditer(clause.text) if words[m[0]].category in ("examination", "indicator", "procedure")]
-        named = exams or list(_EXAM_EXTRA.finditer(clause.text))
-        verb = _EXAM_VERB.search(clause.text)
-        if not named or not verb:
+        if not _EXAM_VERB.search(clause.text):
             continue
-        first = named[0]
-        if polarity(c.a, clause.start + first.start(), clause.start + first.end()) in ("negated", "contraindicated"):
+        named = [(m.start, m.end) for m in c.mentions if clause.start <= m.start < clause.end and m.term.category in _EXAMS]
+        named += [(clause.start + m.start(), clause.start + m.end()) for m in _EXAM_EXTRA.finditer(clause.text)]
+        if not named or polarity(c.a, *named[0]) in ("negated", "contraindicated"):
             continue
         purpose = _CONFIRM.search(clause.text) or _CONFIRM.search(c.a[clause.end : clause.end + 14])
         points = (0.55 if purpose else 0.35) * 0.6 ** len(found)

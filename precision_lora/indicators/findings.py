@@ -13,10 +13,10 @@ TREATMENT = "treatment_specificity"
 EMPATHY = "empathy"
 INDICATORS = (TERM, NUMBER, DIAGNOSIS, TREATMENT, EMPATHY)
 
-# Positive points fill the scale like a saturating curve: 1.5 points are half of it, 5 points nine tenths.
-_FILL = 2.2
-# Each negative point divides the score by e, so that one contradicted fact (2 points) outweighs any number of right
-# ones: 5 · exp(−2) is less than the score of an answer that keeps silent.
+# Positive points fill the scale like a saturating curve: 0.9 points are half of it, 3 points nine tenths.
+_FILL = 1.3
+# Each negative point divides the score by e, so that one contradicted fact (1.8 points) outweighs any number of right
+# ones: 5 · exp(−1.8) is less than the score of an answer that keeps silent.
 _FADE = 1.0
 
 
@@ -38,7 +38,7 @@ class Finding:
 
 
 def fold_points(findings: Iterable[Finding]) -> float:
-    """Score 0–5 of one indicator: ``5 · (1 − exp(−P / 2.2)) · exp(−N)`` with P the sum of the positive and N of the
+    """Score 0–5 of one indicator: ``5 · (1 − exp(−P / 1.3)) · exp(−N)`` with P the sum of the positive and N of the
     negative points. Strictly monotone in both, so that two answers tie only where their evidence is the same."""
     gained = lost = 0.0
     for finding in findings:

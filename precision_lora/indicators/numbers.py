@@ -37,7 +37,7 @@ def find(c: Consultation) -> list[Finding]:
     if not c.genuine:
         return []
     # Silence about numbers is worth more than a wrong number (see ``findings.fold_points``).
-    found = [Finding("没有因数值出错而失分", 0.5, NUMBER, 0, 0, _RULE)]
+    found = [Finding("没有因数值出错而失分", 0.4, NUMBER, 0, 0, _RULE)]
     readings = _readings(c)
     wrong: list[tuple[int, int]] = []
     right: set[str] = set()
@@ -164,6 +164,7 @@ def side_of(q: Quantity, asker: Asker) -> str | None:
 _CONVERTIBLE = {
     "血糖": "fasting_glucose", "胆固醇": "total_cholesterol", "甘油三酯": "triglycerides", "尿酸": "uric_acid", "肌酐": "creatinine", "胆红素": "total_bilirubin",
 }  # fmt: skip
+_BARE_BOUND = re.compile(r"(?:[过于到达≥≤<>]|不到)\s?\d[\d.]*(?![\d.]*\s?(?:天|周|月|年|小时|分钟|次|克|片|mg|g\b|%|岁|秒))")
 _CONVERTS = re.compile(r"换|等于|约|相当于|≈|=|折合|就是|除以|乘|mmol|μmol|umol")
 
 
@@ -239,7 +240,12 @@ def _readings(c: Consultation) -> list[Reading]:
     out = list(readings)
     for number in sorted({k.sentence for k in c.clauses}):
         first, last = c.sentence_span(next(k.start for k in c.clauses if k.sentence == number))
-        if not re.search(r"\d", c.a[first:last]):
+        open_ones = any(
+            first <= r.quantity.start < last and r.verdict == "unchecked" and r.quantity.measures is None
+            and (r.quantity.unit or r.quantity.comparator) and r.quantity.unit not in _TIMES
+            for r in readings
+        )  # fmt: skip
+        if not open_ones and not _BARE_BOUND.search(c.a, first, last):
             continue
         for subject in subjects:
             for again in factcheck.check(subject + c.answer[first:last], c.question):

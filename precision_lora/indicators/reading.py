@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 
 from precision_lora import knowledge, quantities
 from precision_lora.indicators import topics
@@ -23,6 +23,7 @@ MAX_CHARACTERS = 12_000
 _BOUNDARY = re.compile(r"[。！？!?；;，,\n：:]")
 _SENTENCE_END = re.compile(r"[。！？!?；;\n]")
 _LETTER = re.compile(r"[\u4e00-\u9fffa-z0-9]")
+_NO_LETTER = re.compile(r"[^\u4e00-\u9fffa-z0-9]+")
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 # The small words that turn nouns into statements.
 _GLUE = frozenset(
@@ -85,6 +86,7 @@ class Consultation:
     q: str
     a: str
     clauses: tuple[Clause, ...]
+    starts: tuple[int, ...]
     mentions: tuple[Mention, ...]
     asked_terms: frozenset[str]
     quantities: tuple[Quantity, ...]
@@ -96,8 +98,7 @@ class Consultation:
 
     def clause_at(self, position: int) -> Clause:
         """The clause that holds a character."""
-        starts = _starts(self.clauses)
-        return self.clauses[max(0, bisect_right(starts, position) - 1)]
+        return self.clauses[max(0, bisect_right(self.starts, position) - 1)]
 
     def counts(self, position: int) -> bool:
         """Whether what stands at a character may earn points."""
@@ -105,17 +106,13 @@ class Consultation:
 
     def sentence_span(self, position: int) -> tuple[int, int]:
         """(start, end) of the sentence around a character."""
-        first = last = self.clause_at(position)
-        for clause in self.clauses:
-            if clause.sentence == first.sentence:
-                first = clause if clause.start < first.start else first
-                last = clause if clause.end > last.end else last
-        return first.start, last.end
-
-
-@lru_cache(maxsize=64)
-def _starts(clauses: tuple[Clause, ...]) -> list[int]:
-    return [c.start for c in clauses]
+        here = max(0, bisect_right(self.starts, position) - 1)
+        first = last = here
+        while first and self.clauses[first - 1].sentence == self.clauses[here].sentence:
+            first -= 1
+        while last + 1 < len(self.clauses) and self.clauses[last + 1].sentence == self.clauses[here].sentence:
+            last += 1
+        return self.clauses[first].start, self.clauses[last].end
 
 
 @cache
@@ -169,18 +166,21 @@ def _letters(text: str) -> int:
     return len(_LETTER.findall(text))
 
 
-def _cover(text: str, patterns: tuple[re.Pattern[str], ...]) -> float:
-    """Share of the letters that lie in matches of any of the patterns."""
+def _mask(text: str, *patterns: re.Pattern[str]) -> bytearray:
+    """1 for every letter that lies in a match of any of the patterns."""
     marked = bytearray(len(text))
     for pattern in patterns:
         for match in pattern.finditer(text):
-            marked[match.start() : match.end()] = b"\1" * (match.end() - match.start())
-    total = covered = 0
-    for character, mark in zip(text, marked, strict=True):
-        if _LETTER.match(character):
-            total += 1
-            covered += mark
-    return covered / total if total else 0.0
+            start, end = match.span()
+            marked[start:end] = b"\1" * (end - start)
+    for match in _NO_LETTER.finditer(text):
+        start, end = match.span()
+        marked[start:end] = bytes(end - start)
+    return marked
+
+
+def _share(mask: bytearray, start: int, end: int, letters: int) -> float:
+    return sum(mask[start:end]) / letters if letters else 0.0
 
 
 def _glue_share(text: str) -> float:
@@ -201,7 +201,7 @@ _DIGITS_AND_UNITS = re.compile(
 )
 
 
-def _worth(text: str, question_bigrams: set[str], question_letters: str, seen: set[str]) -> str:
+def _worth(text: str, covered: int, question_bigrams: set[str], question_letters: str, seen: set[str]) -> str:
     stripped = _same_speaker(text)
     if not stripped:
         return "broken"
@@ -216,12 +216,12 @@ def _worth(text: str, question_bigrams: set[str], question_letters: str, seen: s
         return "echo"
     if len(stripped) >= 4 and not _HAN.search(_DIGITS_AND_UNITS.sub("", text)):
         return "numbers" if re.search(r"\d", text) else "broken"
-    pattern, _ = term_table()
+    cover = covered / len(stripped)
     if "、" in text or " " in text.strip():
         items = [i for i in re.split(r"[、\s]+", text) if i]
-        if len(items) >= 5 and _cover(text, (pattern,)) >= 0.62 and _glue_share(text) < 0.12:
+        if len(items) >= 5 and cover >= 0.62 and _glue_share(text) < 0.12:
             return "list"
-    elif len(stripped) >= 8 and _cover(text, (pattern,)) >= 0.9 and _glue_share(text) < 0.05:
+    elif len(stripped) >= 8 and cover >= 0.9 and _glue_share(text) < 0.05:
         return "list"
     if len(stripped) > _LONGEST_RUN and max(map(len, _RUN.findall(text))) > _LONGEST_RUN:
         return "broken"
@@ -230,7 +230,7 @@ def _worth(text: str, question_bigrams: set[str], question_letters: str, seen: s
     return "prose"
 
 
-def _clauses(a: str, question_bigrams: set[str], question_letters: str) -> tuple[Clause, ...]:
+def _clauses(a: str, terms: bytearray, question_bigrams: set[str], question_letters: str) -> tuple[Clause, ...]:
     found: list[Clause] = []
     seen: set[str] = set()
     start = sentence = 0
@@ -240,7 +240,7 @@ def _clauses(a: str, question_bigrams: set[str], question_letters: str) -> tuple
         text = raw.strip()
         if text:
             begin = start + len(raw) - len(raw.lstrip())
-            worth = _worth(text, question_bigrams, question_letters, seen)
+            worth = _worth(text, sum(terms[begin : begin + len(text)]), question_bigrams, question_letters, seen)
             found.append(Clause(begin, begin + len(text), text, sentence, worth))
             stripped = _same_speaker(text)
             if len(stripped) >= 4:
@@ -248,14 +248,13 @@ def _clauses(a: str, question_bigrams: set[str], question_letters: str) -> tuple
         if end < len(a) and _SENTENCE_END.match(a[end]):
             sentence += 1
         start = end + 1
-    return _mark_lists(found)
+    return _mark_lists(found, terms)
 
 
-def _mark_lists(clauses: list[Clause]) -> tuple[Clause, ...]:
+def _mark_lists(clauses: list[Clause], terms: bytearray) -> tuple[Clause, ...]:
     """Runs of four or more clauses that are hardly more than a term each are a list, too."""
-    pattern, _ = term_table()
     bare = [
-        c.worth == "prose" and _letters(c.text) <= 9 and _cover(c.text, (pattern,)) >= 0.75 and _glue_share(c.text) <= 0.34
+        c.worth == "prose" and (n := _letters(c.text)) <= 9 and _share(terms, c.start, c.end, n) >= 0.75 and _glue_share(c.text) <= 0.34
         for c in clauses
     ]
     out = list(clauses)
@@ -272,7 +271,7 @@ def _mark_lists(clauses: list[Clause]) -> tuple[Clause, ...]:
     return tuple(out)
 
 
-def _judge(a: str, clauses: tuple[Clause, ...], question_bigrams: set[str]) -> tuple[bool, str]:
+def _judge(a: str, terms: bytearray, clauses: tuple[Clause, ...], question_bigrams: set[str]) -> tuple[bool, str]:
     """(is this an answer at all, why not)."""
     letters = _letters(a)
     if letters == 0:
@@ -287,18 +286,20 @@ def _judge(a: str, clauses: tuple[Clause, ...], question_bigrams: set[str]) -> t
         names = {"echo": "只是复述问题", "repeat": "反复重复", "list": "罗列词语", "numbers": "只有数字，没有说明", "broken": "语句不成文"}
         return False, names[max(worths, key=lambda w: worths[w])]
     listed = sum(_letters(c.text) for c in clauses if c.worth in ("list", "numbers"))
-    if letters >= 18 and len(_RUN.findall(a)) <= 1 and not _JOINTS.search(a) and _cover(a, (term_table()[0], _DIGITS_AND_UNITS)) >= 0.55:
+    measured = _mask(a, _DIGITS_AND_UNITS)
+    for i, mark in enumerate(terms):
+        measured[i] |= mark
+    cover, of_terms = sum(measured) / letters, sum(terms) / letters
+    comfort = _mask(a, _comfort_pattern())
+    if letters >= 18 and len(_RUN.findall(a)) <= 1 and not _JOINTS.search(a) and cover >= 0.55:
         return False, "罗列词语"
     if listed / letters >= 0.35:
         return False, "罗列词语"
     own = bigrams(a)
     if letters >= 8 and question_bigrams and len(own & question_bigrams) / max(1, len(own)) >= 0.72:
         return False, "只是复述问题"
-    pattern, _ = term_table()
-    comfort = _comfort_pattern()
     if _self_repeating(a) and letters >= 20 and len(own) < 0.45 * letters:
         return False, "反复重复"
-    cover = _cover(a, (pattern, _DIGITS_AND_UNITS))
     glue = _glue_share(a)
     stated = _RELATION.search(a) and a.count("、") <= 5
     if letters >= 12 and glue < 0.05 and not stated or letters >= 16 and cover >= 0.62 and glue < 0.12 and not stated:
@@ -308,17 +309,17 @@ def _judge(a: str, clauses: tuple[Clause, ...], question_bigrams: set[str]) -> t
         return False, "罗列词语"
     if len(_ODD_MARKS.findall(a)) >= 2:
         return False, "语句不成文"
-    if letters >= 30 and _cover(a, (comfort,)) >= 0.5 and not _answers(prose, question_bigrams):
+    if letters >= 30 and sum(comfort) / letters >= 0.5 and not _answers(prose, comfort, question_bigrams):
         return False, "只有安慰套话的堆砌"
     if letters >= 20:
         # Shuffled characters break both terms and common words.
         common = sum(a.count(word) for word in _COMMON) / letters
-        if common < (0.025 if letters >= 40 else 0.001) and _cover(a, (pattern,)) < 0.12:
+        if common < (0.025 if letters >= 40 else 0.001) and of_terms < 0.12:
             return False, "语句不成文"
     short = sum(_letters(c.text) <= 2 for c in clauses)
     if short >= 3 and short / len(clauses) >= 0.18:
         return False, "语句不成文"
-    stock = sum(_letters(c.text) for c in prose if _cover(c.text, (comfort,)) >= 0.6)
+    stock = sum(_letters(c.text) for c in prose if _share(comfort, c.start, c.end, _letters(c.text)) >= 0.6)
     if letters >= 30 and good < letters and (good - stock) / letters < 0.2:
         return False, "词语、数字和套话的堆砌"
     broken = sum(c.worth == "broken" for c in clauses) + len(_BAD_INSIDE.findall(a))
@@ -327,11 +328,11 @@ def _judge(a: str, clauses: tuple[Clause, ...], question_bigrams: set[str]) -> t
     return True, ""
 
 
-def _answers(prose: list[Clause], question_bigrams: set[str]) -> bool:
+def _answers(prose: list[Clause], comfort: bytearray, question_bigrams: set[str]) -> bool:
     """Whether at least two clauses share something of substance with the question."""
     touching = 0
     for clause in prose:
-        if _cover(clause.text, (_comfort_pattern(),)) >= 0.5:
+        if _share(comfort, clause.start, clause.end, _letters(clause.text)) >= 0.5:
             continue
         shared = {b for b in bigrams(clause.text) & question_bigrams if not all(c in _GLUE for c in b)}
         touching += bool(shared)
@@ -343,8 +344,9 @@ def read(question: str, answer: str) -> Consultation:
     answer = answer[:MAX_CHARACTERS]
     q, a = fold(_plain(question)), fold(_plain(answer))
     question_bigrams = bigrams(q)
-    clauses = _clauses(a, question_bigrams, _same_speaker(q))
-    genuine, reason = _judge(a, clauses, question_bigrams)
+    terms = _mask(a, term_table()[0])
+    clauses = _clauses(a, terms, question_bigrams, _same_speaker(q))
+    genuine, reason = _judge(a, terms, clauses, question_bigrams)
     about, around = topics.fields_of_question(q)
     return Consultation(
         question=question,
@@ -352,6 +354,7 @@ def read(question: str, answer: str) -> Consultation:
         q=q,
         a=a,
         clauses=clauses,
+        starts=tuple(c.start for c in clauses),
         mentions=tuple(find_terms(a)) if genuine else (),
         asked_terms=frozenset(m.term.term for m in find_terms(q)),
         quantities=tuple(quantities.find(_plain(answer))) if genuine else (),
