@@ -147,7 +147,7 @@ def describe(plan: FusePlan, precision: str, measured: Measured | None, output: 
     print(f"基础模型: {plan.base.folder}（{len(plan.base.shards)} 个权重文件，{gigabytes(plan.total_bytes)}）")
     print(f"adapter:  {plan.adapter.folder}（{len(plan.adapter.layers)} 层，秩 {plan.adapter.rank}）")
     print(f"输出:     {output}")
-    print(f"改动 {len(sites)} 个权重、{values / 1e6:.1f} M 参数，其余 {len(plan.base.tensors)} 个张量中的都逐字节不变")
+    print(f"改动 {len(sites)} 个权重、{values / 1e6:.1f} M 参数；其余张量逐字节不变")
     how = "克隆，几乎不占空间" if clones else "复制"
     print(f"写入: {how}；改动部分 {gigabytes(plan.touched_bytes)}，比基础模型大 {gigabytes(max(0, plan.extra_bytes))}")
     if measured is not None:

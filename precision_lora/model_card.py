@@ -11,6 +11,7 @@ PRECISION_NAMES = {
     "bf16": "bfloat16",
     "f16": "float16",
     "f32": "float32",
+    "dequantized": "整个模型已去量化",
 }
 
 

@@ -279,7 +279,7 @@ def write_base(
     names: list[Path] = []
     config = dict(config)
     if bits:
-        settings = {"group_size": 64 if mode == "affine" else 32, "bits": bits}
+        settings: dict[str, Any] = {"group_size": 64 if mode == "affine" else 32, "bits": bits}
         settings |= {} if mode == "affine" else {"mode": mode}
         config["quantization"] = config["quantization_config"] = settings
 
@@ -302,11 +302,11 @@ def write_base(
                 flush()
             shards[-1][key] = entry
     flush()
-    weight_map = {}
-    for index, path in enumerate(names):
-        final = "model.safetensors" if len(names) == 1 else f"model-{index + 1:05d}-of-{len(names):05d}.safetensors"
+    weight_map: dict[str, str] = {}
+    for number, path in enumerate(names):
+        final = "model.safetensors" if len(names) == 1 else f"model-{number + 1:05d}-of-{len(names):05d}.safetensors"
         path.rename(folder / final)
-        weight_map |= {name: final for name in shards[index]}
+        weight_map |= {name: final for name in shards[number]}
     if len(names) > 1:
         widths = {"BF16": 2, "F16": 2, "F32": 4, "U32": 4, "U8": 1}
         total = sum(widths[kind] * math.prod(shape) for shard in shards for kind, shape, _ in shard.values())
@@ -326,7 +326,7 @@ def write_tokenizer(folder: Path, vision: bool) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(word, special=True) for word in SPECIALS])
     tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {
+    settings: dict[str, Any] = {
         "tokenizer_class": "Qwen2TokenizerFast",
         "eos_token": "<|im_end|>",
         "pad_token": "<|endoftext|>",

@@ -70,7 +70,7 @@ def test_every_layout_gets_the_same_weights(tmp_path: Path, layout: str, shard_b
     for module, pair in pairs.items():
         path, moved = canonical(module), change(pair)
         plain = f"{made._prefix(path, layout)}{path}.weight"
-        names = [(plain, ..., False)]
+        names: list[tuple[str, Any, bool]] = [(plain, ..., False)]
         if "switch_mlp" in path and layout == "huggingface":
             experts, _, part = plain.removesuffix(".weight").partition(".switch_mlp.")
             inner = moved.shape[1]
@@ -81,7 +81,7 @@ def test_every_layout_gets_the_same_weights(tmp_path: Path, layout: str, shard_b
             names = [(plain.replace("switch_mlp", f"experts.{e}"), e, False) for e in range(len(moved))]
         for name, part, transposed in names:
             expected = moved[part] if layout == "text-experts" and "experts" in name else moved
-            at = ... if layout == "text-experts" else part
+            at: Any = ... if layout == "text-experts" else part
             expected = floats(base, name)[at] + (expected.swapaxes(-1, -2) if transposed else expected)
             assert_rounded_once(floats(tmp_path / "out", name)[at], expected)
             touched.add(name)
@@ -194,6 +194,7 @@ def dequantised(folder: Path, module: str) -> np.ndarray:
     for path in folder.glob("*.safetensors"):
         loaded |= mx.load(str(path))
     weight, scales, biases = (loaded.get(f"{module}.{key}") for key in ("weight", "scales", "biases"))
+    assert weight is not None
     if scales is None:
         return np.array(weight.astype(mx.float32))
     group = 32 if biases is None else 64
@@ -321,6 +322,27 @@ def test_effect_with_adapted_embedding(tmp_path: Path) -> None:
     load_adapters(adapted, str(tmp_path / "ad"))
     expected = np.array(adapted(mx.array(prompts.tokens)))[prompts.valid]
     np.testing.assert_allclose(logits["adapter"], expected, atol=2e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("bits", "mode"), [(4, "affine"), (4, "mxfp4"), (0, "affine")])
+def test_effect_with_weights_left_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int, mode: str
+) -> None:
+    """The path of a GPU, which multiplies quantised weights directly, agrees with that of a CPU."""
+    pytest.importorskip("mlx.core")
+    from precision_lora import effect
+
+    config = made.vl_config()
+    base = made.write_base(tmp_path / "base", config, dtype="F32", bits=bits, mode=mode)
+    made.write_adapter(tmp_path / "ad", config, ("q_proj", "switch_mlp.down_proj"), relative=0.05)
+    plan = fusing.make_plan(read_base(base), read_adapter(tmp_path / "ad"), "same")
+    prompts = effect.make_prompts(base)
+    variants = (effect.BASE, effect.ADAPTER, "same")
+    plain = effect.measure(base, prompts, effect.touches({"same": plan}), variants)
+    monkeypatch.setattr(effect, "_prefers_plain", lambda: False)
+    direct = effect.measure(base, prompts, effect.touches({"same": plan}), variants)
+    for variant in variants:
+        np.testing.assert_allclose(direct[variant], plain[variant], atol=1e-3 * np.abs(plain[variant]).max())
 
 
 def test_remaining_by_hand() -> None:
