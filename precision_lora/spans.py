@@ -2,15 +2,15 @@
 
 Guideline (also for annotating by hand; a span leaves out the punctuation around it, kinds may overlap):
 
-- term: medical nouns with the words that name their form (慢性胃炎, 左膝疼痛, 头颅CT, 氨氯地平片): diseases, symptoms, examinations,
-  indicators, pathogens, drugs and drug classes, treatments, anatomy in medical use. No departments, no everyday
-  food, no 检查/治疗/药物 alone.
+- term: medical nouns with the words that name their form (慢性胃炎, 左膝疼痛, 头颅CT, 氨氯地平片): diseases, symptoms,
+  examinations, indicators, pathogens, drugs and drug classes, treatments, anatomy in medical use. No departments,
+  no everyday food, no 检查/治疗/药物 alone.
 - number: a whole written quantity with comparator and unit, frequencies included.
-- diagnosis: disease names stated or considered, with grade; judgement phrases alone (考虑, 提示, 不能排除, 符合…诊断标准, 轻度升高,
-  超过正常范围, 在正常范围内). Not: a disease as a mere attribute (糖尿病患者, 预防中风).
+- diagnosis: disease names stated or considered, with grade; judgement phrases alone (考虑, 提示, 不能排除,
+  符合…诊断标准, 轻度升高, 超过正常范围, 在正常范围内). Not: a disease as a mere attribute (糖尿病患者, 预防中风).
 - treatment: a drug or remedy with the dosing words and amounts that follow it; dosing without a drug; lifestyle
-  measures whole, to the end of their clause; monitoring with its object (2周后复查血脂); seeing a doctor with the place
-  (到心内科就诊); calling 120.
+  measures whole, to the end of their clause; monitoring with its object (2周后复查血脂); seeing a doctor with the
+  place (到心内科就诊); calling 120.
 - empathy: the whole warm expression: reaction, interpretation, exploration, encouragement, good wishes.
 """
 
@@ -42,16 +42,22 @@ _MASK = "-"
 _UNMARKED_CATEGORIES = {"department", "lifestyle", "habit", "context"}
 # Dimensions whose measures are medical nouns; the names of amounts, durations and counts are everyday words.
 _MEDICAL_DIMENSIONS = frozenset(
-    "pressure frequency_per_minute fraction length body_mass_index dimensionless substance_concentration arbitrary_concentration "
-    "mass_concentration clearance ratio_mass count_per_field volume enzyme_activity count_concentration fraction_ppb score_sd score "
-    "sound_level flow frequency_per_hour temperature".split()
-)
+    (
+        "pressure", "frequency_per_minute", "frequency_per_hour", "fraction", "fraction_ppb", "length", "volume",
+        "flow", "temperature", "body_mass_index", "dimensionless", "substance_concentration", "mass_concentration",
+        "arbitrary_concentration", "count_concentration", "count_per_field", "enzyme_activity", "clearance",
+        "ratio_mass", "score", "score_sd", "sound_level",
+    )
+)  # fmt: skip
 _EVERYDAY_MEASURE = re.compile("湿度|室温|室内|温度|减重|体重下降|个子|按压|保存|直径|大小")
 # Verbs as much as nouns: the rules read them together with what follows (热敷脖子).
 _UNSHADOWED = frozenset(("热敷", "冷敷", "冰敷", "湿敷"))
 # Units of what is taken rather than measured.
-_TAKEN = re.compile(r"(?:mg|g|μg|ug|ml|iu|u|单位|片|粒|袋|支|滴|喷|揿|丸|包|瓶|贴|枚|万单位|毫克|克|微克|毫升)(?:/(?:kg|次|日|d))*")
+_TAKEN = re.compile(
+    r"(?:mg|g|μg|ug|ml|iu|u|单位|片|粒|袋|支|滴|喷|揿|丸|包|瓶|贴|枚|万单位|毫克|克|微克|毫升)(?:/(?:kg|次|日|d))*"
+)
 _ENTITY = re.compile(f"[{span_rules.CLASSES}]")
+_LONGEST_WARM = 40
 _GAP = "[^，,。；;！!？?\n：:]{0,12}?"
 
 
@@ -162,11 +168,14 @@ def _entities(text: str) -> list[tuple[int, int, str]]:
         if after and (form := after.match(text, end)):
             end = form.end()
         found.append((start, end, letter))
-    covered = {position for start, end, letter in found if letter == span_rules.DRUG for position in range(start, end)}
+    known = {end for _, end, letter in found if letter == span_rules.DRUG}
+    starts = {start for start, _, letter in found if letter == span_rules.DRUG}
     for match in span_rules.DRUG_STEM.finditer(text):
-        if match.start() not in covered and match.end() - 1 not in covered:
-            form = _DRUG_AFTER.match(text, match.end())
-            found.append((match.start(), form.end() if form else match.end(), span_rules.DRUG))
+        head = span_rules.DRUG_STEM_BEFORE.search(text, max(0, match.start() - 4), match.start())
+        form = _DRUG_AFTER.match(text, match.end())
+        end = form.end() if form else match.end()
+        if head and end not in known and match.end() not in known and match.start() not in starts:
+            found.append((head.start(), end, span_rules.DRUG))
     for match in span_rules.SYNDROME.finditer(text):
         if name_of := span_rules.SYNDROME_NAME.search(text, max(0, match.start() - 5), match.start()):
             found.append((name_of.start(), match.end(), span_rules.DISEASE))
@@ -192,9 +201,7 @@ def _shadow(text: str, entities: Iterable[tuple[int, int, str]], numbers: list[q
     return "".join(shadow)
 
 
-def _rule_spans(
-    pattern: re.Pattern[str], text: str, groups: tuple[str, ...]
-) -> Iterator[tuple[int, int]]:
+def _rule_spans(pattern: re.Pattern[str], text: str, groups: tuple[str, ...]) -> Iterator[tuple[int, int]]:
     for match in pattern.finditer(text):
         group = next((g for g in groups if match[g] is not None), None)
         yield match.span(group) if group else match.span()
@@ -202,14 +209,20 @@ def _rule_spans(
 
 def _warm(text: str) -> Iterator[tuple[int, int]]:
     """Empathy spans, each widened to the soft words around it in its clause."""
-    hits = [m.span() for m in span_rules.EMPATHY.finditer(text)] + [m.span() for m in _phrases("empathy").finditer(text)]
+    hits = [m.span() for m in span_rules.EMPATHY.finditer(text)] + [
+        m.span() for m in _phrases("empathy").finditer(text)
+    ]
     clause_ends = [m.end() for m in span_rules.CLAUSE_END.finditer(text)]
     clause = 0
     for start, end in sorted(hits):
         while clause < len(clause_ends) and clause_ends[clause] <= start:
             clause += 1
         begin = clause_ends[clause - 1] if clause else 0
-        if 0 < start - begin <= 14 and (soft := span_rules.EMPATHY_LEFT.search(text, begin, start)) and soft.start() == begin:
+        if (
+            0 < start - begin <= 14
+            and (soft := span_rules.EMPATHY_LEFT.search(text, begin, start))
+            and soft.start() == begin
+        ):
             start = begin
         if tail := span_rules.EMPATHY_RIGHT.match(text, end):
             end = tail.end()
@@ -258,6 +271,31 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
+def _clause_spans(shadow: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """(warm clauses, clauses of advice): what no list and no local rule foresees."""
+    warm: list[tuple[int, int]] = []
+    advice: list[tuple[int, int]] = []
+    for start, end, mark in _clauses(shadow):
+        clause = shadow[start:end]
+        medical = _ENTITY.search(clause) is not None
+        asks = mark in ("？", "?")
+        explores = span_rules.EXPLORING_ANYTHING if medical else span_rules.EXPLORING_CLAUSE
+        if (
+            (asks and explores.search(clause))
+            or span_rules.WARM_ANYTHING.search(clause)
+            or (not medical and end - start <= _LONGEST_WARM and span_rules.WARM_CLAUSE.search(clause))
+        ):
+            warm.append((start, end))
+        elif (hit := span_rules.ADVICE_CLAUSE.search(clause)) and not span_rules.NO_ADVICE.search(clause):
+            begin = hit.start()
+            if begin <= 14 and not _ENTITY.search(clause, 0, begin) and (lead := span_rules.ADVICE_LEAD.match(clause)):
+                begin = min(lead.end(), begin)
+            advice.append((start + begin, end))
+        elif (hit := span_rules.BIDDING_CLAUSE.search(clause)) and not span_rules.NO_BIDDING.search(clause):
+            advice.append((start + hit.start("act"), end))
+    return warm, advice
+
+
 def find(text: str) -> list[Span]:
     """The spans of ``text`` in order; within a kind they do not overlap, across kinds they may.
 
@@ -269,38 +307,22 @@ def find(text: str) -> list[Span]:
     numbers = quantities.find(text)
     entities = _entities(folded)
     shadow = _shadow(folded, entities, numbers)
-    warm_spans = list(_warm(folded))
-    advice_spans = []
-    for start, end, mark in _clauses(shadow):
-        clause = shadow[start:end]
-        medical = _ENTITY.search(clause)
-        asks = mark != "" and mark in "？?"
-        if asks and (
-            span_rules.EXPLORING_ANYTHING.search(clause)
-            or (not medical and span_rules.EXPLORING_CLAUSE.search(clause))
-        ):
-            warm_spans.append((start, end))
-        elif not medical and end - start <= 40 and (hit := span_rules.WARM_CLAUSE.search(clause)):
-            if hit.end() < len(clause) or asks or hit[0][0] not in "不活撑说聊陪身心":
-                warm_spans.append((start, end))
-        elif (hit := span_rules.ADVICE_CLAUSE.search(clause)) and not span_rules.NO_ADVICE.search(clause):
-            whole = hit.start() <= 14 and not _ENTITY.search(clause, 0, hit.start())
-            advice_spans.append((start if whole else start + hit.start(), end))
-        elif (hit := span_rules.BIDDING_CLAUSE.search(clause)) and not span_rules.NO_BIDDING.search(clause):
-            advice_spans.append((start + hit.start("act"), end))
-    warm = _merged(_trimmed(folded, *span) for span in warm_spans)
-    advice_spans = _apart_from(advice_spans, warm)
+    warm_clauses, advice = _clause_spans(shadow)
+    warm = _merged(_trimmed(folded, *span) for span in (*_warm(folded), *warm_clauses))
+    # 担心是正常的 comforts; it judges nothing.
+    judgements: list[tuple[int, int]] = []
+    diseases: list[tuple[int, int]] = []
+    for start, end in _rule_spans(span_rules.DIAGNOSIS, shadow, span_rules.DIAGNOSIS_GROUPS):
+        (diseases if span_rules.DISEASE in shadow[start:end] else judgements).append((start, end))
+    judgements = _merged([*judgements, *(m.span() for m in _phrases("diagnosis").finditer(folded))])
     by_kind: dict[str, list[tuple[int, int]]] = {
         "term": [(s, e) for s, e, letter in entities if letter != span_rules.PLACE],
         "number": [part for q in numbers for part in (q.parts or ((q.start, q.end),))],
-        "diagnosis": [
-            *_rule_spans(span_rules.DIAGNOSIS, shadow, span_rules.DIAGNOSIS_GROUPS),
-            *(m.span() for m in _phrases("diagnosis").finditer(folded)),
-        ],
+        "diagnosis": [*diseases, *_apart_from(judgements, warm)],
         "treatment": [
             *_rule_spans(span_rules.TREATMENT, shadow, span_rules.TREATMENT_GROUPS),
             *(m.span() for m in _phrases("treatment").finditer(folded)),
-            *advice_spans,
+            *_apart_from(advice, warm),
         ],
         "empathy": warm,
     }

@@ -94,9 +94,7 @@ def test_a_table_keeps_its_types(tmp_path: Path) -> None:
         (knowledge.Drug, _json(DRUG, contraindications=[{"group": "孕妇", "strength": "禁"}]), "strength"),
     ],
 )
-def test_a_bad_entry_is_named_with_file_and_line(
-    tmp_path: Path, entry_type: type, line: str, reason: str
-) -> None:
+def test_a_bad_entry_is_named_with_file_and_line(tmp_path: Path, entry_type: type, line: str, reason: str) -> None:
     with pytest.raises(ValueError, match=r"^table\.jsonl:1: ") as error:
         _read(tmp_path, entry_type, line)
     assert reason in str(error.value)
@@ -177,9 +175,7 @@ def test_feelings_share_no_word() -> None:
     ],
 )
 def test_red_flags_are_raised_by_lay_words(question: str, flag: str) -> None:
-    raised = {
-        f.id for f in knowledge.red_flags() if all(any(sign in question for sign in group) for group in f.signs)
-    }
+    raised = {f.id for f in knowledge.red_flags() if all(any(sign in question for sign in group) for group in f.signs)}
     assert flag in raised
 
 
