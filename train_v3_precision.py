@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import json
 import math
+import os
 import shlex
 import signal
 import sys
@@ -21,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from precision_lora import checkpoint, config, outputs
+from precision_lora import checkpoint, config, datacheck, outputs, preview, tokenizers
 from precision_lora.base_folder import read_base
 from precision_lora.batching import MicroBatch, micro_batches, padding_share, plan, shapes
 from precision_lora.blas import use_fast_blas
 from precision_lora.config import ADAPTER_DIR, CHECKPOINT_DIR, LOG_DIR, TrainConfig
 from precision_lora.dataset import Encoded, encode
-from precision_lora.errors import EXIT_DONE, EXIT_INTERRUPTED, UserError, run_main
+from precision_lora.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER, UserError, run_main
 from precision_lora.folders import gigabytes
 from precision_lora.journal import Journal, duration
 from precision_lora.phases import Phase, mean_weight, phase_at, phases_for, weight_table
@@ -52,9 +54,60 @@ KIND_NAMES = {
 
 def main() -> int:
     settings = config.parse(sys.argv[1:])
+    if settings.check_data:
+        return check_data(settings)
+    if settings.preview:
+        return show_preview(settings)
     if importlib.util.find_spec("mlx") is None:
         raise UserError("MLX未安装", "pip install mlx mlx-lm", "或用启动脚本，它会准备好环境: ./run_v3_training.sh")
     return train(settings, use_fast_blas())
+
+
+def check_data(settings: TrainConfig) -> int:
+    """``--check-data``: the report, on the terminal and as JSON in logs/; exit code 2 when training cannot use the data."""
+    folder = Path(settings.data).expanduser()
+    tokenizer = tokenizers.load(settings.base_model)
+    if tokenizer is None:
+        print(f"ℹ️  没有找到基础模型的分词器（{settings.base_model}），只检查文字，不统计词元")
+    report = datacheck.check_folder(
+        folder,
+        tokenizer,
+        max_seq_length=settings.max_seq_length,
+        rows_per_step=settings.batch_size * settings.grad_accumulation,
+        batch_size=settings.batch_size,
+        steps=settings.steps,
+        precision_weight=settings.precision_weight,
+        empathy_weight=settings.empathy_weight,
+    )
+    print(datacheck.render_report(report))
+    path = settings.output / LOG_DIR / "data_check.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_text(path, json.dumps(report, ensure_ascii=False, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"检查报告不能写入: {path}（{error.strerror}）", "换一个: --output-dir 文件夹") from None
+    print(f"完整报告: {path}")
+    return EXIT_DONE if report["usable"] else EXIT_USER
+
+
+def show_preview(settings: TrainConfig) -> int:
+    """``--preview N``: rows as the trainer sees them, on the terminal alone."""
+    tokenizer = tokenizers.load(settings.base_model)
+    if tokenizer is None:
+        raise UserError(f"没有找到基础模型的分词器: {settings.base_model}", "--base-model 指向模型文件夹，或加 --demo")
+    rows = read_rows(Path(settings.data).expanduser() / "train.jsonl")[: settings.preview]
+    print(
+        preview.preview(
+            encode(rows, tokenizer, settings.max_seq_length),
+            tokenizer,
+            settings.preview,
+            steps=settings.steps,
+            precision_weight=settings.precision_weight,
+            empathy_weight=settings.empathy_weight,
+            colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
+        )
+    )
+    return EXIT_DONE
 
 
 def train(settings: TrainConfig, blas_hint: str | None) -> int:

@@ -121,6 +121,8 @@ class TrainConfig:
     overwrite: bool = _option(False, "save", "输出文件夹里已有训练结果时，删除它们重新开始")
 
     seed: int = _option(42, "other", "随机种子", low=0, high=2**31 - 1)
+    check_data: bool = _option(False, "other", "检查数据文件夹，出报告后退出，不训练")
+    preview: int = _option(0, "other", "显示前 N 条训练数据的标注和各阶段权重后退出", low=0)
     demo: bool = _option(False, "other", "用 demo/ 里的小模型和适合它的设置，输出到 demo_run/")
     yes: bool = _option(False, "other", "不再询问，直接开始")
     report_to: str | None = _option(None, "other", "同时报告给 swanlab、wandb（逗号分隔）")
@@ -178,6 +180,8 @@ RESUMABLE = frozenset(
         "report_to",
         "yes",
         "demo",
+        "check_data",
+        "preview",
     }
 )
 

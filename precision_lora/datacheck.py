@@ -150,24 +150,24 @@ def _facts(rows: Iterable[Row]) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     lines: dict[str, list[int]] = defaultdict(list)
     for row in rows:
-        for question, answer in exchanges(row.messages):
-            for finding in factcheck.findings(answer, question):
+        for question, answer, history in exchanges(row.messages):
+            for finding in factcheck.findings(answer, question, history):
                 counts[finding.kind] += 1
                 if len(lines[finding.kind]) < SHOWN_LINES:
                     lines[finding.kind].append(row.line)
     return {kind: {"count": count, "lines": lines[kind]} for kind, count in counts.most_common()}
 
 
-def exchanges(messages: Sequence[Message]) -> list[tuple[str, str]]:
-    """(all that the user said so far, answer) for each assistant turn."""
+def exchanges(messages: Sequence[Message]) -> list[tuple[str, str, str]]:
+    """(question, answer, all that the user said before the question) for each assistant turn."""
     asked: list[str] = []
-    pairs = []
+    found = []
     for message in messages:
         if message.role == "user":
             asked.append(message.content)
         elif message.role == "assistant":
-            pairs.append(("\n".join(asked), message.content))
-    return pairs
+            found.append((asked[-1] if asked else "", message.content, "\n".join(asked[:-1])))
+    return found
 
 
 def _token_statistics(encoded: Encoded, rows_per_step: int, batch_size: int) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def test_missing_files_are_refused(tmp_path):
         )
 
 
-def test_exchanges_carry_all_that_was_asked_so_far():
+def test_exchanges_carry_what_was_asked_before():
     row = datacheck.Row(
         1,
         tuple(
@@ -107,4 +107,4 @@ def test_exchanges_carry_all_that_was_asked_so_far():
         None,
         1.0,
     )
-    assert datacheck.exchanges(row.messages) == [("a", "b"), ("a\nc", "d")]
+    assert datacheck.exchanges(row.messages) == [("a", "b", ""), ("c", "d", "a")]
