@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 
 from precision_lora import knowledge
 from precision_lora.asker import is_stated
@@ -64,7 +64,8 @@ def _signs() -> dict[str, frozenset[tuple[int, int]]]:
     return {sign: frozenset(places) for sign, places in where.items()}
 
 
-def raised(question: str) -> list[RedFlag]:
+@lru_cache(maxsize=512)
+def raised(question: str) -> tuple[RedFlag, ...]:
     """The red flags whose every group of signs the question mentions without denying it."""
     seen: set[tuple[int, int]] = set()
     for sign, places in _signs().items():
@@ -76,11 +77,11 @@ def raised(question: str) -> list[RedFlag]:
                 seen |= places
                 break
             position = question.find(sign, position + 1)
-    return [
+    return tuple(
         flag
         for number, flag in enumerate(knowledge.red_flags())
         if all((number, group) in seen for group in range(len(flag.signs)))
-    ]
+    )
 
 
 def _said(answer: str, words: tuple[str, ...]) -> bool:
