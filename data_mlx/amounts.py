@@ -15,7 +15,7 @@ _SLEEP = ("[每晚|一天]睡{sleep_adult}[就够|左右]，[起床时间固定|
 _TARGET = ("[血压|平时血压][目标|控制到]{bp_target_general}，[受得了|能耐受]再到{bp_target_tolerated}",)
 _HOME = ("[初诊或调药|刚开始或换药]时连续{bp_home_days}在家量血压，[家里|自测]以{htn_home}为高",)
 _SWEET = ("[添加糖|额外加的糖]每天{sugar}，[甜饮料最好不碰|越少越好]",)
-_GREENS = ("[蔬菜|青菜]每天吃{vegetables}，[深色的占一半|绿叶菜多些]",)
+_GREENS = ("蔬菜每天[吃|要有]{vegetables}，[深色的占一半|绿叶菜多些]",)
 _FEVER = ("[体温|腋温]{fever}[算发烧|才叫发热]，[自己吃退烧药|自行退热][别超过|最多]{fever_selfcare.high}",)
 
 AMOUNTS: dict[str, tuple[str, ...]] = {

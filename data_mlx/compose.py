@@ -163,7 +163,7 @@ def clean(text: str) -> str:
     return re.sub(r"^[，。；、]+", "", text).strip()
 
 
-def assemble(rng: Random, moves: Moves, young: bool = False, brief: bool = False) -> str:
+def assemble(rng: Random, moves: Moves, young: bool = False) -> str:
     """One answer of 60–350 characters out of the moves, by dropping the least needed until it fits.
 
     Raises:
@@ -171,7 +171,7 @@ def assemble(rng: Random, moves: Moves, young: bool = False, brief: bool = False
     """
     order = rng.choice(ORDERS)
     steps = list(moves.steps)
-    limit = rng.choice((1, 2, 2, 3, 3, 3, 4)) if not brief else 1
+    limit = rng.choice((2, 3, 3, 3, 4, 4))
     steps = steps[:limit] if not moves.first else steps
     meaning = list(moves.meaning)
     closing, empathy, urgent = moves.closing, moves.empathy, moves.urgent

@@ -12,7 +12,25 @@ from precision_lora.knowledge import Drug, Fact, Measure
 SEPARATORS = ("-", "-", "–", "～", "~", "至", "到")
 # Units that are written close to the number in Chinese prose.
 CLOSE_UNITS = frozenset(
-    {"%", "℃", "天", "周", "分钟", "小时", "秒", "次/天", "分钟/周", "次/分", "个月", "岁", "年", "分"}
+    {
+        "喷",
+        "滴",
+        "粒",
+        "%",
+        "℃",
+        "天",
+        "周",
+        "分钟",
+        "小时",
+        "秒",
+        "次/天",
+        "分钟/周",
+        "次/分",
+        "个月",
+        "岁",
+        "年",
+        "分",
+    }
 )
 # A unit "per day" that reads better spoken: 每天 in front, then the plain unit.
 SPOKEN_UNITS = {

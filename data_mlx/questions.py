@@ -494,6 +494,10 @@ def _drug(rng: Random, case: Case) -> str:
         ),
     }
     text = spin(rng, rng.choice(pools[case.frame]), slots)
+    named = (condition := conditions()[case.condition]).lay_names + condition.aliases + (condition.name,)
+    if not any(name in text for name in named):
+        # The answer speaks of the condition, so the question has to.
+        text = spin(rng, rng.choice(("{lay}，", "有{lay}，", "因为{lay}，", "{lay}的药，")), slots) + text
     return text
 
 

@@ -34,13 +34,34 @@ def belief(t: Talk) -> Moves:
     )
 
 
+def purpose_of(t: Talk) -> str:
+    """What the examinations are for, more often than not."""
+    assert t.condition
+    if t.rng.random() < 0.45 or not t.condition.differentials:
+        return ""
+    other = t.rng.choice(t.condition.differentials)
+    return t.rng.choice(
+        (
+            "，[弄清|明确][原因|是不是它]",
+            f"，[排除|看看是不是]{other}",
+            "，[结果出来|查完]再[定下一步|决定怎么治]",
+            "，[判断轻重|看看程度]",
+        )
+    )
+
+
 def condition_steps(t: Talk) -> list[str]:
     """Checks, habits, a drug with its dose and a fact or two for the condition."""
     assert t.condition and t.narrative
     exams = t.rng.sample(t.condition.examinations, min(len(t.condition.examinations), t.rng.choice((2, 2, 3))))
     verb = "做" if t.condition.department == "心理科" else "[查|做]"
+    purpose = purpose_of(t)
     pool = [
-        f"[到|去]{{dept}}{verb}" + "、".join(exams[:-1]) + ("和" if len(exams) > 1 else "") + exams[-1],
+        f"[到|去|近期到|这几天去]{{dept}}{verb}"
+        + "、".join(exams[:-1])
+        + ("和" if len(exams) > 1 else "")
+        + exams[-1]
+        + purpose,
         "{life1}",
         "{life2}",
         "{follow_up}",

@@ -196,7 +196,7 @@ def _bp_finding(band: str) -> tuple[str, ...]:
     if band == "low":
         return (
             "{whos}血压{value}，[正常|理想]血压[下限|最低]是{bp_normal.low}，[偏低了|低于下限]",
-            "{value}[比|低于]正常下限{bp_normal.low}[低|，偏低]",
+            "{value}[比正常下限{bp_normal.low}低|低于正常下限{bp_normal.low}，偏低]",
             "[先看数字|先说数值]：{value}，[正常|一般]不低于{bp_normal.low}，[是偏低的|偏低]",
         )
     if band == "normal":

@@ -40,9 +40,9 @@ INSIDE = (
     "{value}[在|落在]正常范围（{range}）[之内|里]",
 )
 TARGETED = (
-    "{whos}{name}{value}，[而|但|]控制目标[一般|通常]是{range}",
-    "[治疗中的人|已经用药的人]{name}[一般要求|目标是]{range}，{whos}是{value}",
-    "[拿|按]控制目标{range}来[比|看]，{whos}{name}{value}[还没达标|高一点|没有到位]",
+    "{whos}{name}{value}，[而|]控制目标[一般|通常]是{range}，{goal_verdict}",
+    "[治疗中的人|已经用药的人]{name}[一般要求|目标是]{range}，{whos}是{value}，{goal_verdict}",
+    "[拿|按]控制目标{range}来[比|看]，{whos}{name}{value}{goal_verdict}",
 )
 LINE_ABOVE = (
     "{whos}{name}{value}，[已经|]超过{line}（{edge}）",
@@ -109,7 +109,7 @@ def _findings(band: Band, meaning: str) -> tuple[str, ...]:
 def reading(t: Talk) -> Moves:
     case, rng = t.case, t.rng
     band = band_of(case)
-    reading = BY_QUANTITY[case.quantity]
+    measured = BY_QUANTITY[case.quantity]
     fact = figures.fact(band.reference)
     places = 2 if case.quantity == "tsh" else figures.decimals(case.quantity)
     value = case.values[0]
@@ -118,7 +118,7 @@ def reading(t: Talk) -> Moves:
     shown = f"{value:.{places}f}"
     value_text = f"{foreign(case):g} {case.unit}" if case.unit else figures.with_unit(rng, shown, unit)
     own |= {
-        "name": rng.choice(reading.names),
+        "name": rng.choice(measured.names),
         "value": value_text,
         "range": lambda r: figures.bounds(r, fact),
     }
@@ -149,7 +149,10 @@ def reading(t: Talk) -> Moves:
     if band.name != "normal" and not urgent and t.narrative and rng.random() < 0.4:
         urgent = t.urgent(t.narrative.alarms)
     closing = t.closing() if band.name != "normal" or rng.random() < 0.5 else ""
-    return Moves(t.empathy(), finding, [t.pick(band.means)], steps, urgent, closing)
+    means = [t.pick(band.means)]
+    if band.name not in ("normal", "treated") and case.quantity not in OWN_FIGURES and rng.random() < 0.4:
+        means.append(t.doubt())
+    return Moves(t.empathy(), finding, means, steps, urgent, closing)
 
 
 def _fever_drug(rng: Random) -> str:

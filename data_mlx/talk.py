@@ -118,6 +118,22 @@ class Talk:
         fitting = [a for a in AMOUNTS.get(self.case.condition, ()) if not (age < 1 and "mg" in a)]
         return self.rng.sample(fitting, len(fitting))
 
+    def doubt(self) -> str:
+        """What else it may be: the condition's differentials."""
+        assert self.condition is not None
+        others = self.rng.sample(self.condition.differentials, min(2, len(self.condition.differentials)))
+        named = self.rng.choice(("和", "、", "或者")).join(others)
+        return self.say(
+            self.rng.choice(
+                (
+                    f"[也要|还得|同时要]排除{named}",
+                    f"[还要|要]和{named}[区分开|鉴别]",
+                    f"{named}[也有可能|也不能排除]",
+                    f"[是不是|会不会是]{named}，[要结合检查判断|查过才能分清]",
+                )
+            )
+        )
+
     def drug_line(self, rng: Random) -> str:
         """``氨氯地平，每日一次，每次5 mg`` of a drug of this condition."""
         names = self.allowed_drugs()

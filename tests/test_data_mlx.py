@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -62,7 +63,7 @@ def test_spin_names_slots_in_all_alternatives() -> None:
 
 @pytest.mark.parametrize("template", ["[甲|乙", "甲]", "甲}"])
 def test_spin_refuses_unmatched_brackets(template: str) -> None:
-    with pytest.raises(ValueError, match="unclosed|unmatched"):
+    with pytest.raises(ValueError, match=r"unclosed|unmatched"):
         parse(template)
 
 
@@ -240,10 +241,8 @@ def test_all_conditions_and_special_groups_occur() -> None:
     groups = Counter(row.case.asker.group for row in train)
     assert all(groups[g] >= 15 for g in ("孕妇", "肾病", "肾功能不全", "哺乳期"))
     frames = Counter(row.case.frame for row in train)
-    wanted = (
-        "emergency crisis with_other reading_unit bp_kpa bp_ask_back glucose_ask_back symptom_ask_back belief "
-        "symptom_belief bp_home bp_comorbid bp_treated group"
-    ).split()
+    wanted = {"emergency", "crisis", "with_other", "reading_unit", "bp_kpa", "bp_ask_back", "glucose_ask_back"}
+    wanted |= {"symptom_ask_back", "belief", "symptom_belief", "bp_home", "bp_comorbid", "bp_treated", "group"}
     assert all(frames[f] >= 25 for f in wanted), frames
 
 
@@ -328,7 +327,7 @@ def test_a_planted_error_is_found(name: str) -> None:
     assert kind in {f.finding.kind for f in found}
 
 
-def test_the_check_names_file_and_row_and_fails(tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_the_check_names_file_and_row_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pattern, replacement, fits, _ = PLANTS["ten times the dose"]
     path = tmp_path / "train.jsonl"
     good = lines("train")[0]
@@ -348,7 +347,7 @@ def test_contradictory_arguments_are_the_users_to_mend(argv: list[str]) -> None:
         build.parse(argv)
 
 
-def test_rows_of_either_style_are_written(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_rows_of_either_style_are_written(tmp_path: Path) -> None:
     for style in ("exact", "vague"):
         out = tmp_path / f"{style}.jsonl"
         assert build.main(["--style", style, "--rows", "23", "--seed", "9", "--out", str(out)]) == 0
