@@ -50,6 +50,8 @@ _MEDICAL_DIMENSIONS = frozenset(
     )
 )  # fmt: skip
 _EVERYDAY_MEASURE = re.compile("湿度|室温|室内|温度|减重|体重下降|个子|按压|保存|直径|大小")
+# Symbols that folding makes one with everyday Latin.
+_ELEMENTS = frozenset(("ca", "na", "fe", "cl", "mg", "pa", "ga"))
 # Verbs as much as nouns: the rules read them together with what follows (热敷脖子).
 _UNSHADOWED = frozenset(("热敷", "冷敷", "冰敷", "湿敷"))
 # Units of what is taken rather than measured.
@@ -77,9 +79,11 @@ def _lexicon() -> dict[str, str]:
     Words that are no terms (context, lifestyle) are there too, as ``_MASK``: 多饮水 hides 多饮.
     """
     classes: dict[str, str] = {}
+    units = {fold(form) for unit in knowledge.units() for form in (unit.unit, *unit.forms)}
     for measure in knowledge.quantities_table():
         if measure.dimension in _MEDICAL_DIMENSIONS:
             said = (name for name in measure.names if len(name) > 1 and not _EVERYDAY_MEASURE.search(name))
+            said = (name for name in said if fold(name) not in units | _ELEMENTS)
             classes |= dict.fromkeys(map(fold, said), span_rules.TEST)
     for term in knowledge.terms():
         names = [fold(name) for name in (term.term, *term.aliases)]
@@ -315,12 +319,17 @@ def find(text: str) -> list[Span]:
     for start, end in _rule_spans(span_rules.DIAGNOSIS, shadow, span_rules.DIAGNOSIS_GROUPS):
         (diseases if span_rules.DISEASE in shadow[start:end] else judgements).append((start, end))
     judgements = _merged([*judgements, *(m.span() for m in _phrases("diagnosis").finditer(folded))])
+    measures: list[tuple[int, int]] = []
+    bare: list[tuple[int, int]] = []
+    for start, end in _rule_spans(span_rules.TREATMENT, shadow, span_rules.TREATMENT_GROUPS):
+        (measures if _ENTITY.search(shadow, start, end) else bare).append((start, end))
     by_kind: dict[str, list[tuple[int, int]]] = {
         "term": [(s, e) for s, e, letter in entities if letter != span_rules.PLACE],
         "number": [part for q in numbers for part in (q.parts or ((q.start, q.end),))],
         "diagnosis": [*diseases, *_apart_from(judgements, warm)],
         "treatment": [
-            *_rule_spans(span_rules.TREATMENT, shadow, span_rules.TREATMENT_GROUPS),
+            *measures,
+            *_apart_from(bare, warm),
             *(m.span() for m in _phrases("treatment").finditer(folded)),
             *_apart_from(advice, warm),
         ],
