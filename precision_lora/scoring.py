@@ -57,8 +57,8 @@ def score(question: str, answer: str, rubric: Sequence[Mapping[str, Any]] | None
 
     Args:
         rubric: what this question in particular asks for: ``{"indicator", "criterion", "points", "all": [[alternatives]
-            …]}``; the criterion is met where one sentence-spanning alternative of every group stands in the answer and is
-            not negated there. ``points`` may be negative for what an answer must not say.
+            …]}``; met where of every group one alternative stands in the answer and is not
+            negated there. ``points`` may be negative for what an answer must not say.
 
     Raises:
         ValueError: a rubric entry lacks a key or names an unknown indicator.
@@ -66,7 +66,10 @@ def score(question: str, answer: str, rubric: Sequence[Mapping[str, Any]] | None
     c = read(question, answer)
     found: list[Finding] = []
     if not c.genuine:
-        found += [Finding(f"不是有效的回答：{c.reason}", -1.0, indicator, 0, len(c.answer), "评分规则") for indicator in INDICATORS]
+        found += [
+            Finding(f"不是有效的回答：{c.reason}", -1.0, indicator, 0, len(c.answer), "评分规则")
+            for indicator in INDICATORS
+        ]
     found += terms.find(c) + numbers.find(c) + diagnosis.find(c) + treatment.find(c) + empathy.find(c)
     found += _padding(c, found)
     if rubric and c.genuine:
@@ -133,7 +136,14 @@ def _by_rubric(c: Consultation, rubric: Sequence[Mapping[str, Any]]) -> list[Fin
         if all(spans):
             start, end = min(s[0] for s in spans if s), max(s[1] for s in spans if s)
             found.append(
-                Finding(f"本题要点：{entry['criterion']}", float(entry["points"]), entry["indicator"], start, end, "本题评分要点")
+                Finding(
+                    f"本题要点：{entry['criterion']}",
+                    float(entry["points"]),
+                    entry["indicator"],
+                    start,
+                    end,
+                    "本题评分要点",
+                )
             )
     return found
 

@@ -32,7 +32,7 @@ class LengthMatched:
     """A paired difference with the effect of length taken out.
 
     ``adjusted``: the difference at equal length (intercept of the differences' line over log length ratio).
-    ``matched``: plain difference over the pairs whose lengths are within ``tolerance`` of each other, None where there are
+    ``matched``: plain difference over the pairs whose lengths are within ``tolerance`` of each other, None for
     fewer than 3. ``length_ratio``: geometric mean of length b / length a.
     """
 
@@ -72,12 +72,23 @@ def mean_interval(values: Sequence[float], clusters: Sequence[str], seed: int = 
     Raises:
         ValueError: no values, or as many clusters as values are not given.
     """
-    data = np.asarray(values, dtype=np.float64)
-    if not len(data) or len(data) != len(clusters):
-        raise ValueError(f"{len(data)} values and {len(clusters)} clusters: equally many, at least one, are needed")
-    groups = _grouped(data, clusters)
-    draws = np.array([data[index].mean() for index in _resamples(groups, seed, repeats)])
-    return _interval(data.mean(), draws, len(data), len(groups))
+    return mean_intervals(np.asarray(values, dtype=np.float64)[:, None], clusters, seed, repeats)[0]
+
+
+def mean_intervals(
+    values: np.ndarray, clusters: Sequence[str], seed: int = 0, repeats: int = REPEATS
+) -> list[Interval]:
+    """``mean_interval`` of each column of ``values`` float64 (n, k), all over the same resamples.
+
+    Raises:
+        ValueError: no values, or as many clusters as rows are not given.
+    """
+    if not len(values) or len(values) != len(clusters):
+        raise ValueError(f"{len(values)} values and {len(clusters)} clusters: equally many, at least one, are needed")
+    groups = _grouped(values, clusters)
+    draws = np.stack([values[index].mean(axis=0) for index in _resamples(groups, seed, repeats)])
+    means = values.mean(axis=0)
+    return [_interval(means[k], draws[:, k], len(values), len(groups)) for k in range(values.shape[1])]
 
 
 def paired_difference(
@@ -120,7 +131,7 @@ def length_matched(
 
     draws = np.array([at_equal_length(index) for index in _resamples(groups, seed, repeats)])
     adjusted = _interval(at_equal_length(np.arange(len(difference))), draws, len(difference), len(groups))
-    close = np.flatnonzero(np.abs(ratio) <= np.log1p(tolerance))
+    close = np.flatnonzero(np.abs(ratio) <= np.log1p(tolerance)).tolist()
     matched = None
     if len(close) >= 3:
         matched = mean_interval(difference[close].tolist(), [clusters[i] for i in close], seed, repeats)

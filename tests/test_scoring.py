@@ -17,7 +17,8 @@ SUITES = HERE.parent / "precision_lora" / "suites"
 SCENARIOS = ["血压咨询", "血糖检查", "药物咨询", "症状分析", "情绪支持"]
 GLUCOSE = "我的空腹血糖是7.2 mmol/L，这个值高吗？"
 GOOD = (
-    "看到数字偏高，心里打鼓很正常，您先别急。您的空腹血糖7.2 mmol/L高于正常范围3.9–6.1 mmol/L，也超过了7.0的诊断切点，要考虑糖尿病，但一次结果还不能确诊，"
+    "看到数字偏高，心里打鼓很正常，您先别急。您的空腹血糖7.2 mmol/L高于正常范围3.9–6.1 "
+    "mmol/L，也超过了7.0的诊断切点，要考虑糖尿病，但一次结果还不能确诊，"
     "请改天空腹复测，同时查糖化血红蛋白（≥6.5%有意义）。这段时间主食每顿减三分之一，每周快走150分钟，两周后带着结果到内分泌科复诊。您最担心的是什么呢？"
 )
 
@@ -33,7 +34,9 @@ def read(name):
 def test_points_fold_by_the_written_formula():
     assert fold_points([]) == 0.0
     assert fold_points([finding(1.3)]) == pytest.approx(5 * (1 - math.exp(-1)))
-    assert fold_points([finding(0.65), finding(0.65), finding(-1.0)]) == pytest.approx(5 * (1 - math.exp(-1)) * math.exp(-1))
+    assert fold_points([finding(0.65), finding(0.65), finding(-1.0)]) == pytest.approx(
+        5 * (1 - math.exp(-1)) * math.exp(-1)
+    )
 
 
 def test_overall_has_the_weights_of_the_guide():
@@ -64,7 +67,10 @@ def test_a_good_answer_scores_well_and_the_same_each_time():
 
 
 def test_a_kind_vague_answer_is_warm_but_not_precise():
-    found = score("刚确诊高血压，很担心以后怎么办...", "刚拿到诊断就担心以后，换作谁都会慌，您这份心情我能懂。咱们慢慢来，您最放不下的是什么，愿意跟我说说吗？")
+    found = score(
+        "刚确诊高血压，很担心以后怎么办...",
+        "刚拿到诊断就担心以后，换作谁都会慌，您这份心情我能懂。咱们慢慢来，您最放不下的是什么，愿意跟我说说吗？",
+    )
     assert found.scores[EMPATHY] >= 3
     assert all(found.scores[name] <= 2 for name in (NUMBER, DIAGNOSIS, TREATMENT))
 
@@ -116,7 +122,10 @@ def test_calibrated_beats_loud_and_empty():
 
 def test_a_grade_is_checked_against_the_value():
     question = "我的血压165/102，严重吗？"
-    assert score(question, "您的血压属于2级高血压。").scores[DIAGNOSIS] > score(question, "您的血压属于1级高血压。").scores[DIAGNOSIS]
+    assert (
+        score(question, "您的血压属于2级高血压。").scores[DIAGNOSIS]
+        > score(question, "您的血压属于1级高血压。").scores[DIAGNOSIS]
+    )
 
 
 def test_negation_in_treatment_is_read():
@@ -197,7 +206,9 @@ def gaming(question, best, rng):
 
 
 def labelled():
-    rows = [json.loads(line) for line in (HERE / "data" / "scoring_labels.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [
+        json.loads(line) for line in (HERE / "data" / "scoring_labels.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     by_question = {}
     for row in rows:
         by_question.setdefault(row["question"], []).append(row)

@@ -1,7 +1,8 @@
 """Agreement with careful readers, on the halves that were set aside before anything was tuned.
 
-``scoring_pairs.jsonl``: two answers alike but for one indicator, ``better`` and ``worse``. ``scoring_labels.jsonl``: answers
-with met / not met for each indicator. Both are split by the SHA-256 of id or question; the first half was tuned on.
+``scoring_pairs.jsonl``: two answers alike but for one indicator, ``better`` and ``worse``. ``scoring_labels.jsonl``:
+answers with met / not met for each indicator. Both are split by the SHA-256 of id or question; only the first half was
+tuned on.
 ``scoring_pairs_later.jsonl`` was written when the scorer stood, to see it fail: it is a regression set by now.
 """
 
@@ -34,7 +35,8 @@ def scored(question, answer):
 
 def accuracy(pairs, indicator):
     right = sum(
-        scored(p["question"], p["better"]).scores[indicator] > scored(p["question"], p["worse"]).scores[indicator] for p in pairs
+        scored(p["question"], p["better"]).scores[indicator] > scored(p["question"], p["worse"]).scores[indicator]
+        for p in pairs
     )
     return right / len(pairs)
 

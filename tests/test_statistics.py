@@ -24,7 +24,7 @@ def test_interval_holds_the_mean_and_is_reproducible():
 
 
 def test_scenarios_are_drawn_whole():
-    """Values that differ between scenarios only: drawing questions alone would hide that there are just two scenarios."""
+    """Values that differ between scenarios only: drawing questions alone would hide that there are but two."""
     values, scenarios = [0.0] * 30 + [1.0] * 30, ["a"] * 30 + ["b"] * 30
     clustered = st.mean_interval(values, scenarios, repeats=400)
     assert (clustered.low, clustered.high) == (0.0, 1.0)
@@ -48,7 +48,9 @@ def test_a_gain_that_is_all_length_vanishes_at_equal_length():
     lengths_a = [99] * 6
     lengths_b = [99, 199, 399, 99, 199, 399]
     gain = [math.log((b + 1) / (a + 1)) for a, b in zip(lengths_a, lengths_b, strict=True)]
-    found = st.length_matched([1.0] * 6, [1.0 + g for g in gain], lengths_a, lengths_b, ["a", "a", "a", "b", "b", "b"], repeats=200)
+    found = st.length_matched(
+        [1.0] * 6, [1.0 + g for g in gain], lengths_a, lengths_b, ["a", "a", "a", "b", "b", "b"], repeats=200
+    )
     assert found.adjusted.mean == pytest.approx(0.0, abs=1e-9)
     # ratios 1, 2, 4, twice over: their geometric mean is 2
     assert found.length_ratio == pytest.approx(2.0)
@@ -56,7 +58,9 @@ def test_a_gain_that_is_all_length_vanishes_at_equal_length():
 
 
 def test_a_gain_at_equal_length_stays():
-    found = st.length_matched([1.0] * 4, [2.0] * 4, [50, 60, 70, 80], [52, 61, 69, 80], ["a", "a", "b", "b"], repeats=100)
+    found = st.length_matched(
+        [1.0] * 4, [2.0] * 4, [50, 60, 70, 80], [52, 61, 69, 80], ["a", "a", "b", "b"], repeats=100
+    )
     assert found.adjusted.mean == pytest.approx(1.0)
     assert found.matched is not None and found.matched.mean == 1.0 and found.matched.n == 4
 

@@ -22,13 +22,22 @@ _RULE = "评分规则：数值核对"
 _GUIDE = "中国高血压防治指南（2024年修订版）"
 # Kinds of the fact checker that are about numbers, and their points.
 _FAULTS = {
-    "contradicted_number": -1.8, "wrong_unit": -1.6, "overdose": -1.9, "underdose": -1.2, "wrong_placement": -1.7, "wrong_grade": -1.4,
+    "contradicted_number": -1.8, "wrong_unit": -1.6, "overdose": -1.9, "underdose": -1.2,
+    "wrong_placement": -1.7, "wrong_grade": -1.4,
 }  # fmt: skip
 
 _TIMES = frozenset(["天", "小时", "分钟", "周", "月", "年", "秒", "日"])
-_HIGH = re.compile(r"偏高|高于|超过|超出|超了|超标|升高|过高|高了|略高|稍高|增高|太高|过线|偏快|偏胖|超重|肥胖|达到|已经?到|高血压|高血糖|高尿酸|高脂|发热|发烧|低热|高热|属于高|算高|≥|越过|碰到这条线|明显高|高出|偏大|糖尿病的?诊断|够上")
-_LOW = re.compile(r"偏低|低于|不足|降低|减少|低了|过低|略低|稍低|太低|偏慢|不够|低血糖|低血压|减低|贫血|没到|低钾|低钠|低氧|偏瘦")
-_FINE = re.compile(r"正常(?!上限|高值|值|值?[是为]|范围[是为一在]|血压[是为])|在(?:参考)?范围|没(?:有)?超|达标|合适|够用|安全|居中|不(?:算)?(?:高|低)|没(?:什么)?(?:问题|事)|合格|理想|放心")
+_HIGH = re.compile(
+    r"偏高|高于|超过|超出|超了|超标|升高|过高|高了|略高|稍高|增高|太高|过线|偏快|偏胖|超重|肥胖|达到|已经?到|高血压|"
+    r"高血糖|高尿酸|高脂|发热|发烧|低热|高热|属于高|算高|≥|越过|碰到这条线|明显高|高出|偏大|糖尿病的?诊断|够上"
+)
+_LOW = re.compile(
+    r"偏低|低于|不足|降低|减少|低了|过低|略低|稍低|太低|偏慢|不够|低血糖|低血压|减低|贫血|没到|低钾|低钠|低氧|偏瘦"
+)
+_FINE = re.compile(
+    r"正常(?!上限|高值|值|值?[是为]|范围[是为一在]|血压[是为])|在(?:参考)?范围|没(?:有)?超|达标|合适|够用|安全|居中|"
+    r"不(?:算)?(?:高|低)|没(?:什么)?(?:问题|事)|合格|理想|放心"
+)
 _ABOUT_ASKER = re.compile(r"您|你|这个(?:数|值|结果|水平|血|指标)|这次|该值|目前|已经|属于|算|落在")
 
 
@@ -47,7 +56,9 @@ def find(c: Consultation) -> list[Finding]:
         if reading.verdict == "contradicted":
             wrong.append((q.start, q.end))
             if len(wrong) <= 3:
-                found.append(Finding(f"数值有误：{q.text}（{reading.note}）", -1.8, NUMBER, q.start, q.end, reading.source))
+                found.append(
+                    Finding(f"数值有误：{q.text}（{reading.note}）", -1.8, NUMBER, q.start, q.end, reading.source)
+                )
             continue
         key = fold(q.text)
         if key in right or not c.counts(q.start):
@@ -66,15 +77,17 @@ def find(c: Consultation) -> list[Finding]:
         elif unchecked < 5:
             points = _plain_value(q) * 0.8**unchecked
             unchecked += 1
-            found.append(Finding(f"给出具体数值：{q.text}（资料未收录，未核对）", points, NUMBER, q.start, q.end, _RULE))
+            found.append(
+                Finding(f"给出具体数值：{q.text}（资料未收录，未核对）", points, NUMBER, q.start, q.end, _RULE)
+            )
     placed_wrong = False
     for fault in factcheck.findings(c.answer, c.question):
-        points = _FAULTS.get(fault.kind)
-        if points is None or any(fault.start < e and s < fault.end for s, e in wrong):
+        weight = _FAULTS.get(fault.kind)
+        if weight is None or any(fault.start < e and s < fault.end for s, e in wrong):
             continue
         placed_wrong |= fault.kind in ("wrong_placement", "wrong_grade")
         wrong.append((fault.start, fault.end))
-        found.append(Finding(fault.note, points, NUMBER, fault.start, fault.end, fault.source))
+        found.append(Finding(fault.note, weight, NUMBER, fault.start, fault.end, fault.source))
     for points, text, start, end in _conversions(c):
         if points > 0 and any(f.points > 0.5 and f.start <= start < f.end for f in found):
             continue
@@ -84,8 +97,8 @@ def find(c: Consultation) -> list[Finding]:
     if grade and grade[0] == grade[1]:
         found.append(Finding(f"血压分级判断正确：{grade[0]}级", 0.6, NUMBER, grade[2], grade[3], _GUIDE))
     elif grade and not placed_wrong:
-        right = f"应为{grade[1]}级" if grade[1] else "还不到高血压"
-        found.append(Finding(f"血压分级判断有误：{right}", -1.4, NUMBER, grade[2], grade[3], _GUIDE))
+        expected = f"应为{grade[1]}级" if grade[1] else "还不到高血压"
+        found.append(Finding(f"血压分级判断有误：{expected}", -1.4, NUMBER, grade[2], grade[3], _GUIDE))
     if not placed_wrong:
         found += _placements(c)
     return found
@@ -132,7 +145,7 @@ def _normal(measure: str, asker: Asker, index: int) -> tuple[list[float], list[f
 
 
 def _side(value: float, lows: list[float], highs: list[float]) -> str:
-    """"high", "low", "fine"; empty where the sources disagree about this value."""
+    """ "high", "low", "fine"; empty where the sources disagree about this value."""
     if highs and value > max(highs):
         return "high"
     if lows and value < min(lows):
@@ -143,11 +156,11 @@ def _side(value: float, lows: list[float], highs: list[float]) -> str:
 
 
 def side_of(q: Quantity, asker: Asker) -> str | None:
-    """"high", "low" or "fine" for a value of the asker, None where the tables do not tell or their ranges disagree."""
+    """ "high", "low" or "fine" for a value of the asker, None where the tables do not tell or their ranges disagree."""
     if q.low is None or q.low != q.high or q.measures is None or q.form not in ("value", "pair"):
         return None
     factor = canonical_factor(q.measures, q.unit)
-    if factor is None or q.form == "pair" and q.second_low is None:
+    if factor is None or (q.form == "pair" and q.second_low is None):
         return None
     sides = []
     for index, value in enumerate([q.low, q.second_low] if q.form == "pair" else [q.low]):
@@ -162,9 +175,12 @@ def side_of(q: Quantity, asker: Asker) -> str | None:
 
 
 _CONVERTIBLE = {
-    "血糖": "fasting_glucose", "胆固醇": "total_cholesterol", "甘油三酯": "triglycerides", "尿酸": "uric_acid", "肌酐": "creatinine", "胆红素": "total_bilirubin",
+    "血糖": "fasting_glucose", "胆固醇": "total_cholesterol", "甘油三酯": "triglycerides", "尿酸": "uric_acid",
+    "肌酐": "creatinine", "胆红素": "total_bilirubin",
 }  # fmt: skip
-_BARE_BOUND = re.compile(r"(?:[过于到达≥≤<>]|不到)\s?\d[\d.]*(?![\d.]*\s?(?:天|周|月|年|小时|分钟|次|克|片|mg|g\b|%|岁|秒))")
+_BARE_BOUND = re.compile(
+    r"(?:[过于到达≥≤<>]|不到)\s?\d[\d.]*(?![\d.]*\s?(?:天|周|月|年|小时|分钟|次|克|片|mg|g\b|%|岁|秒))"
+)
 _CONVERTS = re.compile(r"换|等于|约|相当于|≈|=|折合|就是|除以|乘|mmol|μmol|umol")
 
 
@@ -180,7 +196,12 @@ def _conversions(c: Consultation) -> list[tuple[float, str, int, int]]:
         if entry is None or factor is None:
             continue
         for said in c.quantities:
-            if said.unit != entry.unit or said.low is None or said.low != said.high or said.comparator not in (None, "~"):
+            if (
+                said.unit != entry.unit
+                or said.low is None
+                or said.low != said.high
+                or said.comparator not in (None, "~")
+            ):
                 continue
             first, last = c.sentence_span(said.start)
             lead = c.a[max(first, said.start - 14) : said.start]
@@ -188,7 +209,11 @@ def _conversions(c: Consultation) -> list[tuple[float, str, int, int]]:
                 continue
             wanted = q.low * factor
             good = abs(said.low - wanted) <= 0.05 * wanted
-            text = f"换算正确：{q.text}约为{wanted:.3g} {entry.unit}" if good else f"换算有误：{q.text}应约为{wanted:.3g} {entry.unit}"
+            text = (
+                f"换算正确：{q.text}约为{wanted:.3g} {entry.unit}"
+                if good
+                else f"换算有误：{q.text}应约为{wanted:.3g} {entry.unit}"
+            )
             out.append((0.85 if good else -1.8, text, said.start, said.end))
             break
     return out
@@ -199,13 +224,17 @@ _GRADE_NUMBERS = {"1": 1, "一": 1, "2": 2, "二": 2, "3": 3, "三": 3}
 
 
 def grade_said(c: Consultation) -> tuple[int, int, int, int] | None:
-    """(grade said, right grade, start, end) of the asker's blood pressure; None where the answer names none or several."""
-    pairs = [q for q in c.asked if q.form == "pair" and q.measures in ("blood_pressure", None) and q.low and q.second_low]
+    """(grade said, right grade, start, end) of the asker's pressure; None where none or several are named."""
+    pairs = [
+        q for q in c.asked if q.form == "pair" and q.measures in ("blood_pressure", None) and q.low and q.second_low
+    ]
     if len(pairs) != 1 or "血压" not in c.q:
         return None
     high, low = pairs[0].low or 0.0, pairs[0].second_low or 0.0
     right = 3 if high >= 180 or low >= 110 else 2 if high >= 160 or low >= 100 else 1 if high >= 140 or low >= 90 else 0
-    said = [m for m in _GRADE.finditer(c.a) if c.counts(m.start()) and polarity(c.a, *m.span()) in ("affirmed", "uncertain")]
+    said = [
+        m for m in _GRADE.finditer(c.a) if c.counts(m.start()) and polarity(c.a, *m.span()) in ("affirmed", "uncertain")
+    ]
     if len({m[1] for m in said}) != 1:
         return None
     first, last = c.sentence_span(said[0].start())
@@ -222,7 +251,7 @@ def _subject_pattern() -> re.Pattern[str]:
 
 
 def _same_direction(reading: Reading) -> bool:
-    """Whether a bound on one side (over 300) agrees with a fact that is open on that side, not with its opposite (below 360)."""
+    """Whether a bound on one side (over 300) agrees with a fact open on that side, not with its opposite."""
     fact = next((f for f in knowledge.facts() if f.id == reading.fact_id), None)
     if fact is None or reading.quantity.comparator not in (">", ">=", "<", "<="):
         return True
@@ -231,7 +260,7 @@ def _same_direction(reading: Reading) -> bool:
 
 
 def _readings(c: Consultation) -> list[Reading]:
-    """The checker's readings; a number whose subject only the question names (尿酸要降到多少? 360以下) is read with it."""
+    """The checker's readings; a number whose subject only the question names (尿酸降到多少? 360) is read with it."""
     readings = factcheck.check(c.answer, c.question)
     subjects = list(dict.fromkeys(m[0] for m in _subject_pattern().finditer(c.q) if not m[0].isascii()))[-2:]
     if not subjects:
@@ -259,9 +288,15 @@ def _readings(c: Consultation) -> list[Reading]:
                 moved = Reading(quantity, again.verdict, again.fact_id, again.source, again.note)
                 if span in known:
                     old = out[known[span]]
-                    if old.verdict == "unchecked" and old.quantity.measures is None and (old.quantity.unit or old.quantity.comparator):
+                    if (
+                        old.verdict == "unchecked"
+                        and old.quantity.measures is None
+                        and (old.quantity.unit or old.quantity.comparator)
+                    ):
                         out[known[span]] = moved
-                elif again.quantity.comparator and not any(span[0] < r.quantity.end and r.quantity.start < span[1] for r in out):
+                elif again.quantity.comparator and not any(
+                    span[0] < r.quantity.end and r.quantity.start < span[1] for r in out
+                ):
                     known[span] = len(out)
                     out.append(moved)
     out.sort(key=lambda r: r.quantity.start)
@@ -282,7 +317,9 @@ def _placements(c: Consultation) -> list[Finding]:
             continue
         said, start, end = verdict
         if said == side:
-            found.append(Finding(f"指出提问者的{q.text}所处的位置", 0.75 * 0.6 ** len(found), NUMBER, start, end, _RULE))
+            found.append(
+                Finding(f"指出提问者的{q.text}所处的位置", 0.75 * 0.6 ** len(found), NUMBER, start, end, _RULE)
+            )
         else:
             found.append(Finding(f"提问者的{q.text}被放到了错误的一侧", -1.6, NUMBER, start, end, _RULE))
         if len(found) == 3:
@@ -295,7 +332,11 @@ def _said_side(c: Consultation, number: str, alone: bool, side: str) -> tuple[st
     wrong: tuple[str, int, int] | None = None
     for clause in c.clauses:
         has_number = bool(number) and re.search(rf"(?<![\d.]){re.escape(number)}(?![\d]|\.\d)", clause.text) is not None
-        if not has_number and not (alone and _ABOUT_ASKER.search(clause.text)) and not (alone and len(clause.text) <= 8):
+        if (
+            not has_number
+            and not (alone and _ABOUT_ASKER.search(clause.text))
+            and not (alone and len(clause.text) <= 8)
+        ):
             continue
         for label, pattern in (("fine", _FINE), ("high", _HIGH), ("low", _LOW)):
             match = pattern.search(clause.text)

@@ -35,23 +35,35 @@ _BAD_END = re.compile(r"(?:[和与或把被从向及每很]|如果|因为|虽然
 _BAD_INSIDE = re.compile(r"的的|了的了|和的|把的|很的|不的|也的|与的|或的|您的您|和和|吗的|呢的|的和了|会的要")
 _LEAD_IN = re.compile(r"^(?:您|你)?(?:问|的问题是?|提问|说|想问的?是?|问的是?|咨询的?是?)$")
 # Marks that no writer puts side by side; shuffled text does.
-_ODD_MARKS = re.compile(r"[，,；;：:、][，,。；;：:、！？]|[。！？][，,；;：:、]|^[，,。；;：:、]|\.[，。；]|[，。；]\.")
+_ODD_MARKS = re.compile(
+    r"[，,；;：:、][，,。；;：:、！？]|[。！？][，,；;：:、]|^[，,。；;：:、]|\.[，。；]|[，。；]\."
+)
 # No Chinese clause of good prose runs this long without a mark.
 _LONGEST_RUN = 34
 _JOINTS = re.compile(r"[是的与和就要会起为了在不或有能以也被把从到]")
-_RELATION = re.compile(r"包括|提示|引起|说明|考虑|需要|分为|常见|属于|反映|排除|导致|是[\u4e00-\u9fff]{3}|建议|可以|多为|用于|之间|应该|不要|避免|是")
+_RELATION = re.compile(
+    r"包括|提示|引起|说明|考虑|需要|分为|常见|属于|反映|排除|导致|是[\u4e00-\u9fff]{3}|建议|可以|多为|用于|之间|"
+    r"应该|不要|避免|是"
+)
 _RUN = re.compile(r"[\u4e00-\u9fffa-z0-9.%/\-~+<>≥≤=×^±°℃⁹]+")
-_COMMON = (
-    "可以 建议 如果 需要 因为 所以 但是 这个 您的 一个 没有 不要 不能 可能 应该 出现 考虑 就是 还是 一般 比较 已经 自己 时候 什么 怎么 我们 "
-    "每天 每周 复查 检查 医院 医生 及时 马上 立即 情况 属于 超过 高于 低于 正常 范围 偏高 注意 避免 控制 方案 治疗 担心 不用 不会 不是 也要 也不 "
-    "的话 了解 以上 以下 之后 之前 一次 两次 起来 出来 下来 容易 引起 导致 说明 提示 排除 明确 确认 确诊 诊断 就诊 就医 复诊 的人 的药 不好 "
-    "都会 都是 还有 或者 以及 如何 这样 那种 一定 真的 很多 最好 先做 再查 再看 之间 左右 至少 不超 不到 多数 常见 的是 是否 好了 的情 一下 一直 "
-    "看看 吃药 用药 停药 医嘱 症状 疾病 问题 结果 指标 标准 之一 主要 预防 危险 身体 休息 睡前 饭后 早上 晚上 小时 分钟 一起 慢慢 理解 心里 难受 "
-    "担心 紧张 害怕 正常 反应 不同 同时 目前 现在 继续 坚持 开始 减少 增加 具体 作用 影响 感觉 疼痛 不适 方面 生活 运动 饮食 清淡 多喝 少吃 "
-    "没事 不了 没关 不高 不低 不行 还行 的确 算高 去看 先别 别急 拖 打120 尽快 "
-    "肯定 几天 怎样 愿意 孩子 宝宝 家里 有人 真是 多久 别人 换谁 这么 那么 着急 一边 身边 告诉 说说 知道 觉得 听到 看到 看着 有点 一样 最近 平时 今天 明天 "
-    "多为 符合 之类 这个 那个 东西 也许 反正 不少 不太 有些 只要 只是 不过 其实 当然 原来 突然 经常 总是 每次 一会 再说 一点 以前 好多 这种 难免 谁都 多见"
-).split()  # fmt: skip
+_COMMON = ["可以", "建议", "如果", "需要", "因为", "所以", "但是", "这个", "您的", "一个", "没有", "不要", "不能",
+    "可能", "应该", "出现", "考虑", "就是", "还是", "一般", "比较", "已经", "自己", "时候", "什么", "怎么", "我们",
+    "每天", "每周", "复查", "检查", "医院", "医生", "及时", "马上", "立即", "情况", "属于", "超过", "高于", "低于",
+    "正常", "范围", "偏高", "注意", "避免", "控制", "方案", "治疗", "担心", "不用", "不会", "不是", "也要", "也不",
+    "的话", "了解", "以上", "以下", "之后", "之前", "一次", "两次", "起来", "出来", "下来", "容易", "引起", "导致",
+    "说明", "提示", "排除", "明确", "确认", "确诊", "诊断", "就诊", "就医", "复诊", "的人", "的药", "不好", "都会",
+    "都是", "还有", "或者", "以及", "如何", "这样", "那种", "一定", "真的", "很多", "最好", "先做", "再查", "再看",
+    "之间", "左右", "至少", "不超", "不到", "多数", "常见", "的是", "是否", "好了", "的情", "一下", "一直", "看看",
+    "吃药", "用药", "停药", "医嘱", "症状", "疾病", "问题", "结果", "指标", "标准", "之一", "主要", "预防", "危险",
+    "身体", "休息", "睡前", "饭后", "早上", "晚上", "小时", "分钟", "一起", "慢慢", "理解", "心里", "难受", "担心",
+    "紧张", "害怕", "正常", "反应", "不同", "同时", "目前", "现在", "继续", "坚持", "开始", "减少", "增加", "具体",
+    "作用", "影响", "感觉", "疼痛", "不适", "方面", "生活", "运动", "饮食", "清淡", "多喝", "少吃", "没事", "不了",
+    "没关", "不高", "不低", "不行", "还行", "的确", "算高", "去看", "先别", "别急", "拖", "打120", "尽快", "肯定",
+    "几天", "怎样", "愿意", "孩子", "宝宝", "家里", "有人", "真是", "多久", "别人", "换谁", "这么", "那么", "着急",
+    "一边", "身边", "告诉", "说说", "知道", "觉得", "听到", "看到", "看着", "有点", "一样", "最近", "平时", "今天",
+    "明天", "多为", "符合", "之类", "这个", "那个", "东西", "也许", "反正", "不少", "不太", "有些", "只要", "只是",
+    "不过", "其实", "当然", "原来", "突然", "经常", "总是", "每次", "一会", "再说", "一点", "以前", "好多", "这种",
+    "难免", "谁都", "多见"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -144,9 +156,21 @@ def find_terms(folded: str) -> list[Mention]:
     for match in pattern.finditer(folded):
         start, end = match.span()
         word = match[0]
-        if word[0].isascii() and word[0].isalpha() and start and folded[start - 1].isascii() and folded[start - 1].isalpha():
+        if (
+            word[0].isascii()
+            and word[0].isalpha()
+            and start
+            and folded[start - 1].isascii()
+            and folded[start - 1].isalpha()
+        ):
             continue
-        if word[-1].isascii() and word[-1].isalpha() and end < len(folded) and folded[end].isascii() and folded[end].isalpha():
+        if (
+            word[-1].isascii()
+            and word[-1].isalpha()
+            and end < len(folded)
+            and folded[end].isascii()
+            and folded[end].isalpha()
+        ):
             continue
         found.append(Mention(start, end, words[word], word))
     return found
@@ -197,7 +221,8 @@ def _self_repeating(text: str) -> bool:
 
 
 _DIGITS_AND_UNITS = re.compile(
-    r"[\d.\-/~±×^%≥≤<>=+()（）℃°]|mmol|mmhg|mg|dl|kg|ml|μmol|umol|iu|[lgdmh]|毫摩尔?|毫克|毫升|毫米汞柱|[克升天周月次片年岁]"
+    r"[\d.\-/~±×^%≥≤<>=+()（）℃°]|mmol|mmhg|mg|dl|kg|ml|μmol|umol|iu|[lgdmh]|毫摩尔?|毫克|毫升|毫米汞柱|"
+    r"[克升天周月次片年岁]"
 )
 
 
@@ -210,7 +235,7 @@ def _worth(text: str, covered: int, question_bigrams: set[str], question_letters
     if _self_repeating(text):
         return "repeat"
     own = bigrams(text)
-    if _LEAD_IN.search(text) or len(stripped) >= 4 and stripped in question_letters:
+    if _LEAD_IN.search(text) or (len(stripped) >= 4 and stripped in question_letters):
         return "echo"
     if len(stripped) >= 7 and question_bigrams and len(own & question_bigrams) / len(own) >= 0.8:
         return "echo"
@@ -254,7 +279,10 @@ def _clauses(a: str, terms: bytearray, question_bigrams: set[str], question_lett
 def _mark_lists(clauses: list[Clause], terms: bytearray) -> tuple[Clause, ...]:
     """Runs of four or more clauses that are hardly more than a term each are a list, too."""
     bare = [
-        c.worth == "prose" and (n := _letters(c.text)) <= 9 and _share(terms, c.start, c.end, n) >= 0.75 and _glue_share(c.text) <= 0.34
+        c.worth == "prose"
+        and (n := _letters(c.text)) <= 9
+        and _share(terms, c.start, c.end, n) >= 0.75
+        and _glue_share(c.text) <= 0.34
         for c in clauses
     ]
     out = list(clauses)
@@ -282,8 +310,17 @@ def _judge(a: str, terms: bytearray, clauses: tuple[Clause, ...], question_bigra
     prose = [c for c in clauses if c.worth == "prose"]
     good = sum(_letters(c.text) for c in prose)
     if good / letters < 0.4:
-        worths = {w: sum(_letters(c.text) for c in clauses if c.worth == w) for w in ("echo", "repeat", "list", "numbers", "broken")}
-        names = {"echo": "只是复述问题", "repeat": "反复重复", "list": "罗列词语", "numbers": "只有数字，没有说明", "broken": "语句不成文"}
+        worths = {
+            w: sum(_letters(c.text) for c in clauses if c.worth == w)
+            for w in ("echo", "repeat", "list", "numbers", "broken")
+        }
+        names = {
+            "echo": "只是复述问题",
+            "repeat": "反复重复",
+            "list": "罗列词语",
+            "numbers": "只有数字，没有说明",
+            "broken": "语句不成文",
+        }
         return False, names[max(worths, key=lambda w: worths[w])]
     listed = sum(_letters(c.text) for c in clauses if c.worth in ("list", "numbers"))
     measured = _mask(a, _DIGITS_AND_UNITS)
@@ -302,7 +339,8 @@ def _judge(a: str, terms: bytearray, clauses: tuple[Clause, ...], question_bigra
         return False, "反复重复"
     glue = _glue_share(a)
     stated = _RELATION.search(a) and a.count("、") <= 5
-    if letters >= 12 and glue < 0.05 and not stated or letters >= 16 and cover >= 0.62 and glue < 0.12 and not stated:
+    bare = (letters >= 12 and glue < 0.05) or (letters >= 16 and cover >= 0.62 and glue < 0.12)
+    if bare and not stated:
         return False, "罗列词语"
     runs = _RUN.findall(a)
     if len(runs) >= 6 and sum(map(len, runs)) / len(runs) < 4.2:

@@ -17,24 +17,86 @@ _TIER_POINTS = {"high": 0.5, "professional": 0.5, "middle": 0.14}
 # Everyday words of the table: right, but no sign of knowledge.
 _PLAIN_CATEGORIES = frozenset(["general", "lifestyle", "anatomy", "department"])
 # Aliases that mean something else more often than not.
-_MISLEADING = frozenset("换药 发作 治疗 检查 体检 化验 化验单 报告 参考范围 正常值 药膏 药物 药 指标 吃药 症状 疾病 医院 医生 疲劳 睡不好 熬夜".split())
+_MISLEADING = frozenset(
+    [
+        "换药",
+        "发作",
+        "治疗",
+        "检查",
+        "体检",
+        "化验",
+        "化验单",
+        "报告",
+        "参考范围",
+        "正常值",
+        "药膏",
+        "药物",
+        "药",
+        "指标",
+        "吃药",
+        "症状",
+        "疾病",
+        "医院",
+        "医生",
+        "疲劳",
+        "睡不好",
+        "熬夜",
+    ]
+)
 _RULE = "评分规则：术语与问题相关且用于陈述"
 _IS = re.compile(
-    r"[\"”（(，,：: ]?(?:就|主要|也|其实|说的|一般|通常|医学上|的意思|这项|高了?|升高|它|多|所谓){0,2}(?:是(?!否|不是)|指|反映|属于|叫|即|衡量|代表|看的|查的|用来|用于|会引起|控制不好会|会|能|常见于|见于|包括|说明|提示)"
+    r"[\"”（(，,：: ]?(?:就|主要|也|其实|说的|一般|通常|医学上|的意思|这项|高了?|升高|它|多|所谓){0,2}(?:是(?!否|"
+    r"不是)|指|反映|属于|叫|即|衡量|代表|看的|查的|用来|用于|会引起|控制不好会|会|能|常见于|见于|包括|说明|提示)"
 )
 _IS_BEFORE = re.compile(r"(?:就是|叫做?|指的是|也就是|规范的说法是|医学上称?|即|称为)$")
 _CLASS_WORDS = {
-    "普利": "转换酶抑制 acei", "沙坦": "受体拮抗 受体阻滞剂 arb 沙坦类 血管紧张素ⅱ 血管紧张素ii", "地平": "钙通道 钙拮抗 ccb 地平类",
-    "洛尔": "β受体 β阻滞 β-受体 倍他", "他汀": "他汀类 调脂 降脂 还原酶", "格列净": "sglt2 列净类 钠-葡萄糖", "格列汀": "dpp-4 dpp4 列汀类 二肽基",
-    "拉唑": "质子泵 ppi 抑酸", "替丁": "h2", "西林": "青霉素 β-内酰胺 抗生素 抗菌", "头孢": "头孢菌素 β-内酰胺 抗生素 抗菌", "沙星": "喹诺酮 抗菌 抗生素",
-    "氯吡格雷": "抗血小板 p2y12", "阿司匹林": "抗血小板 非甾体 水杨酸", "华法林": "抗凝 维生素k拮抗", "沙班": "抗凝 因子xa", "布洛芬": "非甾体 解热镇痛", "双氯芬酸": "非甾体",
-    "二甲双胍": "双胍类 胰岛素增敏", "奥司他韦": "神经氨酸酶 抗病毒", "舍曲林": "再摄取抑制 ssri 抗抑郁", "对乙酰氨基酚": "解热镇痛",
+    "普利": "转换酶抑制 acei", "沙坦": "受体拮抗 受体阻滞剂 arb 沙坦类 血管紧张素ⅱ 血管紧张素ii",
+    "地平": "钙通道 钙拮抗 ccb 地平类",
+    "洛尔": "β受体 β阻滞 β-受体 倍他", "他汀": "他汀类 调脂 降脂 还原酶", "格列净": "sglt2 列净类 钠-葡萄糖",
+    "格列汀": "dpp-4 dpp4 列汀类 二肽基",
+    "拉唑": "质子泵 ppi 抑酸", "替丁": "h2", "西林": "青霉素 β-内酰胺 抗生素 抗菌",
+    "头孢": "头孢菌素 β-内酰胺 抗生素 抗菌", "沙星": "喹诺酮 抗菌 抗生素",
+    "氯吡格雷": "抗血小板 p2y12", "阿司匹林": "抗血小板 非甾体 水杨酸", "华法林": "抗凝 维生素k拮抗",
+    "沙班": "抗凝 因子xa", "布洛芬": "非甾体 解热镇痛", "双氯芬酸": "非甾体",
+    "二甲双胍": "双胍类 胰岛素增敏", "奥司他韦": "神经氨酸酶 抗病毒", "舍曲林": "再摄取抑制 ssri 抗抑郁",
+    "对乙酰氨基酚": "解热镇痛",
     "别嘌醇": "黄嘌呤氧化酶", "非布司他": "黄嘌呤氧化酶", "噻嗪": "利尿", "呋塞米": "利尿 袢", "螺内酯": "利尿 醛固酮",
 }  # fmt: skip
-_ALL_CLASSES = (
-    "转换酶抑制 acei arb 受体拮抗 钙通道 钙拮抗 ccb β受体 他汀类 沙坦类 地平类 普利类 洛尔类 质子泵 喹诺酮 抗血小板 抗凝 非甾体 双胍类 神经氨酸酶 "
-    "再摄取抑制 利尿 抗生素 抗菌药 抗病毒 溶栓 糖皮质激素 黄嘌呤氧化酶 sglt2 dpp-4 降糖药 抗组胺 溶脑药"
-).split()
+_ALL_CLASSES = [
+    "转换酶抑制",
+    "acei",
+    "arb",
+    "受体拮抗",
+    "钙通道",
+    "钙拮抗",
+    "ccb",
+    "β受体",
+    "他汀类",
+    "沙坦类",
+    "地平类",
+    "普利类",
+    "洛尔类",
+    "质子泵",
+    "喹诺酮",
+    "抗血小板",
+    "抗凝",
+    "非甾体",
+    "双胍类",
+    "神经氨酸酶",
+    "再摄取抑制",
+    "利尿",
+    "抗生素",
+    "抗菌药",
+    "抗病毒",
+    "溶栓",
+    "糖皮质激素",
+    "黄嘌呤氧化酶",
+    "sglt2",
+    "dpp-4",
+    "降糖药",
+    "抗组胺",
+    "溶脑药",
+]
 
 
 def find(c: Consultation) -> list[Finding]:
@@ -68,7 +130,7 @@ def _mentions(c: Consultation) -> list[Finding]:
                 strange.append(mention)
             continue
         points = _TIER_POINTS[entry.tier]
-        if entry.category == "symptom" or len(mention.written) <= 2 and entry.tier != "high":
+        if entry.category == "symptom" or (len(mention.written) <= 2 and entry.tier != "high"):
             points = min(points, 0.14)
         if entry.term in c.asked_terms:
             # The asker's own word shows no knowledge; its proper name (GGT: 谷氨酰转肽酶) does.
@@ -84,19 +146,50 @@ def _mentions(c: Consultation) -> list[Finding]:
             found.append(Finding(text, -0.4, TERM, mention.start, mention.end, _RULE))
     elif strange:
         mention = strange[0]
-        found.append(Finding(f"与问题关系不大的术语：{mention.term.term}", -0.12, TERM, mention.start, mention.end, _RULE))
+        found.append(
+            Finding(f"与问题关系不大的术语：{mention.term.term}", -0.12, TERM, mention.start, mention.end, _RULE)
+        )
     return found
 
 
 # How doctors name things that no table lists: operations, tests, structures, substances.
 _FORMED = re.compile(
-    r"(?:[\u4e00-\u9fff]{1,6}?(?:切除术|成形术|移植术|造口术|切割|光凝|消融术?|置换术?|引流术?|清创|造影|显像|活检|涂片|培养|镜检?查?|超声心动图|动图|形态学|肌电图|试验|抗体|抗原|受体|抑制剂|拮抗剂|激动剂|阻滞剂|螯合剂|激素|因子|酶|"
-    r"血症|尿症|综合征|病变|水肿|坏死|穿孔|梗阻|栓塞|脱离|裂孔|化生|增生|不典型|纤维化|硬化|萎缩|破裂|夹层|短绌|心音|杂音|早搏|收缩|传导|缺损|闭锁|畸形|反流|返流|瓣膜?|心室|心房|动脉|静脉|神经|黏膜|软骨|韧带|滑膜|筋膜|半月板|"
-    r"腺体?|注射|静滴|透析|滤过率|清除率|指数|比值|评分|量表|负荷|射血分数|分型|杆菌|球菌|病毒|真菌|支原体|衣原体|螺旋体|细胞|蛋白|核酸|基因|染色体|球蛋白|肽|膜|窦|囊肿|息肉|结节|肿物|占位|斑块|血栓|疱疹|皮炎|肌炎|肾炎|肝炎|心炎|脑炎|骨髓)"
+    r"(?:[\u4e00-\u9fff]{1,6}?(?:切除术|成形术|移植术|造口术|切割|光凝|消融术?|置换术?|引流术?|清创|造影|显像|活检|"
+    r"涂片|培养|镜检?查?|超声心动图|动图|形态学|肌电图|试验|抗体|抗原|受体|抑制剂|拮抗剂|激动剂|阻滞剂|螯合剂|激素|"
+    r"因子|酶|"
+    r"血症|尿症|综合征|病变|水肿|坏死|穿孔|梗阻|栓塞|脱离|裂孔|化生|增生|不典型|纤维化|硬化|萎缩|破裂|夹层|短绌|"
+    r"心音|杂音|早搏|收缩|传导|缺损|闭锁|畸形|反流|返流|瓣膜?|心室|心房|动脉|静脉|神经|黏膜|软骨|韧带|滑膜|筋膜|"
+    r"半月板|"
+    r"腺体?|注射|静滴|透析|滤过率|清除率|指数|比值|评分|量表|负荷|射血分数|分型|杆菌|球菌|病毒|真菌|支原体|衣原体|"
+    r"螺旋体|细胞|蛋白|核酸|基因|染色体|球蛋白|肽|膜|窦|囊肿|息肉|结节|肿物|占位|斑块|血栓|疱疹|皮炎|肌炎|肾炎|肝炎|"
+    r"心炎|脑炎|骨髓)"
     r"(?![痛疼])|[a-z]{2,6}-?\d{0,3}[a-z]?\d?(?![a-z]))"
 )
-_FORM_STOPS = re.compile(r"^.*[的是有和查做要为由等及与或用可在到了把被这那您你我他她它不也都会能个种些看以对从先再并请加含按常叫]")
-_NO_FORM = frozenset("mg ml kg dl mmol mmhg mol cm mm iu umol bid tid qd prn ok app ph".split())
+_FORM_STOPS = re.compile(
+    r"^.*[的是有和查做要为由等及与或用可在到了把被这那您你我他她它不也都会能个种些看以对从先再并请加含按常叫]"
+)
+_NO_FORM = frozenset(
+    [
+        "mg",
+        "ml",
+        "kg",
+        "dl",
+        "mmol",
+        "mmhg",
+        "mol",
+        "cm",
+        "mm",
+        "iu",
+        "umol",
+        "bid",
+        "tid",
+        "qd",
+        "prn",
+        "ok",
+        "app",
+        "ph",
+    ]
+)
 
 
 def _unlisted(c: Consultation) -> list[Finding]:
@@ -170,7 +263,12 @@ def _definitions(c: Consultation) -> list[Finding]:
             found.append(Finding(f"对“{name}”的解释不对", -1.6, TERM, match.start(), match.end(), source))
         elif any(w in tail for w in right):
             found.append(Finding(f"正确解释了“{name}”", 0.8, TERM, match.start(), match.end(), source))
-        elif tail and topics.fields_of(tail) and _fields(name) and not topics.fields_of(tail) & (_fields(name) | c.around):
+        elif (
+            tail
+            and topics.fields_of(tail)
+            and _fields(name)
+            and not topics.fields_of(tail) & (_fields(name) | c.around)
+        ):
             found.append(Finding(f"对“{name}”的解释与其含义不符", -1.2, TERM, match.start(), match.end(), source))
     return found
 
