@@ -98,9 +98,10 @@ def _read(s: str, original: str, match: re.Match[str], after_name: bool) -> tupl
             return quantity, end
         # A plain span of time (3天) that only looked like an interval.
         number = NUMBER.match(s, start)
-        if number is None:
+        # 半小时 is half an hour; 一个半小时, 大半年 and 好半天 are not.
+        if number is None and (s[start] != "半" or s[max(0, start - 1) : start] in ("个", "大", "好")):
             return None, start + 1
-        end = number.end()
+        end = number.end() if number else start + 1
     if start and not after_name and no_quantities.belongs_to_word(s, start):
         return None, end
     return _number(s, original, start, after_name)
