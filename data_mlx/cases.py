@@ -524,7 +524,10 @@ def sample_symptom_case(rng: Random, seed: int) -> Case:
     if roll < 0.23:
         return _reading_case(rng, seed, BY_QUANTITY["body_temperature"], "症状分析")
     ids = [
-        i for i in conditions() if i not in ("caregiver", "high_normal_bp", "appendicitis", "stroke", "hypoglycemia")
+        i
+        for i in conditions()
+        if i
+        not in ("caregiver", "high_normal_bp", "appendicitis", "stroke", "hypoglycemia", "gestational_hypertension")
     ]
     condition = _weighted(rng, ids)
     narrative = narratives()[condition]
@@ -573,15 +576,8 @@ def sample_emotion_case(rng: Random, seed: int) -> Case:
     if roll < 0.30:
         condition, frame = rng.choice(mental), "mood"
     else:
-        acute = {
-            "common_cold",
-            "appendicitis",
-            "scald",
-            "conjunctivitis",
-            "hypotension",
-            "high_normal_bp",
-            "caregiver",
-        }
+        acute = ACUTE - {"gout", "kidney_stone", "shingles", "pneumonia", "stroke"}
+        acute |= {"bronchitis", "hypotension", "high_normal_bp", "caregiver"}
         condition = _weighted(rng, [i for i in conditions() if i not in acute])
         frame = rng.choices(("diagnosed", "burden", "fear", "guilt"), (6, 2, 2, 1))[0]
     narrative = narratives()[condition]

@@ -205,6 +205,7 @@ def _slots(rng: Random, case: Case, narrative: Narrative | None) -> dict[str, st
         "who": who,
         "whos": "我的" if who == "我" else f"{who}的",
         "age": age_text(rng, case),
+        "years": f"{max(case.asker.age, 1)}岁",
         "feel": feeling,
         "cond": condition.name if condition else "",
         "lay": lay,
@@ -514,7 +515,7 @@ def _emotion(rng: Random, case: Case) -> str:
             "{who}{age}，[刚被确诊|医生说是]{cond}，{feel}，{w}？",
             "[确诊|得了]{cond}[以后|之后]，{feel}，[晚上睡不着|吃不下饭|老查手机]，{w}……",
             "[今天|上午]医生告诉我是{cond}，[脑子一片空白|一下子懵了]{feelc}，[接下来怎么办|怎么办]？",
-            "[才|刚]{age}，就得了{cond}{feelc}，{w}？[以后|往后]可怎么办",
+            "[才|刚]{years}，就得了{cond}{feelc}，{w}？[以后|往后]可怎么办",
             "{who}[刚查出|确诊]{lay}，[我|全家]{feel}，[该怎么劝|怎么办]？",
         ),
         "burden": (
