@@ -26,9 +26,12 @@ _FAULTS = {
     "wrong_placement": -1.7, "wrong_grade": -1.4,
 }  # fmt: skip
 
+# Most mg a kilogram in one intake.
+_PER_KG = {"布洛芬": 10.0, "美林": 10.0, "对乙酰氨基酚": 15.0, "泰诺林": 15.0}
+_HIGH_RISK = re.compile(r"支架|冠心病|心梗|心肌梗|脑梗|搭桥|缺血性(?:卒中|脑)|心绞痛")
 _TIMES = frozenset(["天", "小时", "分钟", "周", "月", "年", "秒", "日"])
 _HIGH = re.compile(
-    r"偏高|高于|超过|超出|超了|超标|升高|过高|高了|略高|稍高|增高|太高|过线|偏快|偏胖|超重|肥胖|达到|已经?到|高血压|"
+    r"偏高|高于|超过|超出|超了|超标|升高|过高|高了|略高|稍高|增高|太高|过线|偏快|偏胖|超重|肥胖|达到|没(?:有)?达标|未达标|不达标|已经?到|高血压|"
     r"高血糖|高尿酸|高脂|发热|发烧|低热|高热|属于高|算高|≥|越过|碰到这条线|明显高|高出|偏大|糖尿病的?诊断|够上"
 )
 _LOW = re.compile(
@@ -53,6 +56,8 @@ def find(c: Consultation) -> list[Finding]:
     unchecked = echoes = good = 0
     for reading in readings:
         q = reading.quantity
+        if reading.verdict == "supported" and not _same_direction(reading):
+            reading = replace(reading, verdict="unchecked")
         if reading.verdict == "contradicted":
             wrong.append((q.start, q.end))
             if len(wrong) <= 3:
@@ -88,6 +93,14 @@ def find(c: Consultation) -> list[Finding]:
         placed_wrong |= fault.kind in ("wrong_placement", "wrong_grade")
         wrong.append((fault.start, fault.end))
         found.append(Finding(fault.note, weight, NUMBER, fault.start, fault.end, fault.source))
+    for q in c.quantities:
+        name = next((n for n in _PER_KG if n in c.a[max(0, q.start - 40) : q.start] or n in c.q), None)
+        if q.unit == "mg/kg" and name and (q.high or q.low):
+            most, dose = _PER_KG[name], max(q.high or 0.0, q.low or 0.0)
+            good = dose <= most
+            text = f"{name}按体重的剂量{'在常用范围内' if good else f'超过每次{most:g} mg/kg'}：{q.text}"
+            found.append(Finding(text, 0.6 if good else -1.9, NUMBER, q.start, q.end, "药品说明书"))
+            break
     for points, text, start, end in _conversions(c):
         if points > 0 and any(f.points > 0.5 and f.start <= start < f.end for f in found):
             continue
@@ -138,6 +151,9 @@ def _normal(measure: str, asker: Asker, index: int) -> tuple[list[float], list[f
                 low, high = (b[index] if isinstance(b, tuple) else b for b in (entry.low, entry.high))
                 lows.append(low)
                 highs.append(high)
+    if measure == "ldl_c" and _HIGH_RISK.search(asker.text):
+        # After a stent or a stroke the goal, not the laboratory's limit, says what is high.
+        return [], [1.8]
     if measure in _lines():
         # 120–139/80–89 is neither plainly normal nor high.
         highs.append(_lines()[measure][index] - 1)

@@ -244,7 +244,8 @@ def _worth(text: str, covered: int, question_bigrams: set[str], question_letters
     cover = covered / len(stripped)
     if "、" in text or " " in text.strip():
         items = [i for i in re.split(r"[、\s]+", text) if i]
-        if len(items) >= 5 and cover >= 0.62 and _glue_share(text) < 0.12:
+        glue = _glue_share(text)
+        if (len(items) >= 5 and cover >= 0.62 and glue < 0.12) or (len(items) >= 9 and cover >= 0.5 and glue < 0.2):
             return "list"
     elif len(stripped) >= 8 and cover >= 0.9 and _glue_share(text) < 0.05:
         return "list"
@@ -338,12 +339,13 @@ def _judge(a: str, terms: bytearray, clauses: tuple[Clause, ...], question_bigra
     if _self_repeating(a) and letters >= 20 and len(own) < 0.45 * letters:
         return False, "反复重复"
     glue = _glue_share(a)
+    runs = _RUN.findall(a)
     stated = _RELATION.search(a) and a.count("、") <= 5
-    bare = (letters >= 12 and glue < 0.05) or (letters >= 16 and cover >= 0.62 and glue < 0.12)
+    bare = (letters >= 12 and glue < 0.05) or (letters >= 16 and cover >= 0.62 and glue < 0.12 and len(runs) >= 5)
     if bare and not stated:
         return False, "罗列词语"
-    runs = _RUN.findall(a)
-    if len(runs) >= 6 and sum(map(len, runs)) / len(runs) < 4.2:
+    average = sum(map(len, runs)) / max(1, len(runs))
+    if len(runs) >= 6 and average < (3.0 if len(re.findall("[:：]", a)) >= 2 else 4.2):
         return False, "罗列词语"
     if len(_ODD_MARKS.findall(a)) >= 2:
         return False, "语句不成文"
@@ -354,7 +356,8 @@ def _judge(a: str, terms: bytearray, clauses: tuple[Clause, ...], question_bigra
         common = sum(a.count(word) for word in _COMMON) / letters
         if common < (0.025 if letters >= 40 else 0.001) and of_terms < 0.12:
             return False, "语句不成文"
-    short = sum(_letters(c.text) <= 2 for c in clauses)
+    # A label before a colon (①饮食：…) is short by right.
+    short = sum(_letters(c.text) <= 2 and a[c.end : c.end + 1] not in ("：", ":") for c in clauses)
     if short >= 3 and short / len(clauses) >= 0.18:
         return False, "语句不成文"
     stock = sum(_letters(c.text) for c in prose if _share(comfort, c.start, c.end, _letters(c.text)) >= 0.6)
