@@ -64,7 +64,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     other = parser.add_argument_group("其他")
     other.add_argument("--force", action="store_true", help="替换已有的输出文件夹（新的检查通过后才替换）")
     other.add_argument("--dry-run", action="store_true", help="只显示计划，不写任何文件")
-    other.add_argument("--no-model-check", action="store_true", help="不载入模型测量和检查（更快，auto 时取 16 位）")
+    other.add_argument(
+        "--no-model-check",
+        action="store_true",
+        help="写完后不再重读模型: 不测量、不检查输出、不算权重文件的哈希（更快）",
+    )
     return parser.parse_args(arguments)
 
 
@@ -202,7 +206,11 @@ def make_record(
     """The content of fuse.json."""
     return {
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "base": {"name": plan.base.folder.resolve().name, "sha256": hashes["base"]},
+        "base": {
+            "name": plan.base.folder.resolve().name,
+            "header_sha256": {name: fusing.header_sha256(shard) for name, shard in plan.base.shards.items()},
+            "sha256": hashes["base"],
+        },
         "adapter": {
             "name": plan.adapter.folder.resolve().name,
             "rank": plan.adapter.rank,
@@ -231,11 +239,13 @@ def build(plan: FusePlan, precision: str, measured: Measured | None, output: Pat
     staging = folders.staging_name(output)
     staging.mkdir()
     try:
-        small = [path.as_posix() for path in plan.base.companions if path.suffix == ".json"]
-        base_hashes = fusing.hash_files(plan.base.folder, [*plan.base.shards, *small])
+        # Hashing reads the whole model, as the model check does; they are left out together.
+        hashed = [path.as_posix() for path in plan.base.companions if path.suffix == ".json"]
+        hashed += [] if measured is None else plan.base.shards
+        base_hashes = fusing.hash_files(plan.base.folder, hashed)
         with tqdm(total=fusing.work_bytes(plan), desc="写入", unit="B", unit_scale=True, file=sys.stderr) as bar:
             merged = fusing.write(plan, staging, bar.update)
-        result_hashes = fusing.hash_files(staging, [*plan.base.shards, *small])
+        result_hashes = fusing.hash_files(staging, hashed)
         proof = prove(plan, precision, measured, staging)
         hashes = {
             "base": base_hashes(),

@@ -149,12 +149,14 @@ class _Runner:
 
     def run(self, layer: nn.Module, path: str, x: mx.array, *args: Any, **kwargs: Any) -> mx.array:
         sources: dict[str, nn.Module] = {}
+        replaced: list[nn.Module] = []
         for name, module in layer.named_modules():
             key = canonical(f"{path}.{name}")
             if key in self.touched:
                 sources[name] = module
             if _is_weighted(module) and (key in self.touched or _prefers_plain()):
                 _set_module(layer, name, _plain(module))
+                replaced.append(module)
         plain = dict(layer.named_modules())
         outputs = []
         base_weights = {name: plain[name].weight for name in sources}
@@ -164,7 +166,8 @@ class _Runner:
                 plain[name].weight = _weight(source, base_weights[name], touch, variant)
             outputs.append(layer(part, *args, **kwargs))
             mx.eval(outputs[-1])
-        for module in (*sources.values(), layer):
+        # The replaced modules as well: what they have read would stay in memory with them.
+        for module in (*replaced, layer):
             module.update(tree_map(lambda _: mx.zeros((0,)), module.parameters()))
         mx.clear_cache()
         self.progress(1)

@@ -382,6 +382,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def header_sha256(shard: Shard) -> str:
+    """Hex SHA-256 of a shard's header: names, types, shapes and places of its tensors, without their values."""
+    with shard.file.open("rb") as file:
+        return hashlib.sha256(file.read(shard.data_start)).hexdigest()
+
+
 def hash_files(folder: Path, names: Iterable[str]) -> Callable[[], dict[str, str]]:
     """Start hashing files in the background; call the result to wait for ``{name: SHA-256}``."""
     pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
