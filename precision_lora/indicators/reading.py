@@ -40,6 +40,10 @@ _ODD_MARKS = re.compile(
 )
 # No Chinese clause of good prose runs this long without a mark.
 _LONGEST_RUN = 34
+_OPENER = re.compile(
+    r"第[一二三四五六]|首先|其次|再次|最后|另外|此外|还有|再有|同时|平时|好的|您好|你好|其一|其二|先|再|然后|记住|"
+    r"是的|对|不能|可以|不行|需要|高|低"
+)
 _JOINTS = re.compile(r"[是的与和就要会起为了在不或有能以也被把从到]")
 _RELATION = re.compile(
     r"包括|提示|引起|说明|考虑|需要|分为|常见|属于|反映|排除|导致|是[\u4e00-\u9fff]{3}|建议|可以|多为|用于|之间|"
@@ -329,7 +333,7 @@ def _judge(a: str, terms: bytearray, clauses: tuple[Clause, ...], question_bigra
         measured[i] |= mark
     cover, of_terms = sum(measured) / letters, sum(terms) / letters
     comfort = _mask(a, _comfort_pattern())
-    if letters >= 18 and len(_RUN.findall(a)) <= 1 and not _JOINTS.search(a) and cover >= 0.55:
+    if letters >= 18 and len(_RUN.findall(a)) <= 1 and len(_JOINTS.findall(a)) <= letters // 20 and cover >= 0.55:
         return False, "罗列词语"
     if listed / letters >= 0.35:
         return False, "罗列词语"
@@ -357,8 +361,10 @@ def _judge(a: str, terms: bytearray, clauses: tuple[Clause, ...], question_bigra
         if common < (0.025 if letters >= 40 else 0.001) and of_terms < 0.12:
             return False, "语句不成文"
     # A label before a colon (①饮食：…) is short by right.
-    short = sum(_letters(c.text) <= 2 and a[c.end : c.end + 1] not in ("：", ":") for c in clauses)
-    if short >= 3 and short / len(clauses) >= 0.18:
+    short = sum(
+        _letters(c.text) <= 2 and a[c.end : c.end + 1] not in ("：", ":") and not _OPENER.match(c.text) for c in clauses
+    )
+    if short >= 4 and short / len(clauses) >= 0.25:
         return False, "语句不成文"
     stock = sum(_letters(c.text) for c in prose if _share(comfort, c.start, c.end, _letters(c.text)) >= 0.6)
     if letters >= 30 and good < letters and (good - stock) / letters < 0.2:
