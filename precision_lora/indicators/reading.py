@@ -351,8 +351,6 @@ def _judge(a: str, terms: bytearray, clauses: tuple[Clause, ...], question_bigra
     average = sum(map(len, runs)) / max(1, len(runs))
     if len(runs) >= 6 and average < (3.0 if len(re.findall("[:：]", a)) >= 2 else 4.2):
         return False, "罗列词语"
-    if len(_ODD_MARKS.findall(a)) >= 2:
-        return False, "语句不成文"
     if letters >= 30 and sum(comfort) / letters >= 0.5 and not _answers(prose, comfort, question_bigrams):
         return False, "只有安慰套话的堆砌"
     if letters >= 20:
@@ -364,6 +362,9 @@ def _judge(a: str, terms: bytearray, clauses: tuple[Clause, ...], question_bigra
     short = sum(
         _letters(c.text) <= 2 and a[c.end : c.end + 1] not in ("：", ":") and not _OPENER.match(c.text) for c in clauses
     )
+    odd = len(_ODD_MARKS.findall(a))
+    if odd >= 2 or (odd and (short or any(c.worth == "broken" for c in clauses))):
+        return False, "语句不成文"
     if short >= 4 and short / len(clauses) >= 0.25:
         return False, "语句不成文"
     stock = sum(_letters(c.text) for c in prose if _share(comfort, c.start, c.end, _letters(c.text)) >= 0.6)
@@ -395,6 +396,10 @@ def read(question: str, answer: str) -> Consultation:
     clauses = _clauses(a, terms, question_bigrams, _same_speaker(q))
     genuine, reason = _judge(a, terms, clauses, question_bigrams)
     about, around = topics.fields_of_question(q)
+    asked_terms = find_terms(q)
+    if any(m.term.category == "disease" and not topics.fields_of(fold(m.term.term)) for m in asked_terms):
+        # The question is about something whose field is not known: anything may belong to it.
+        about = around = frozenset()
     return Consultation(
         question=question,
         answer=answer,
@@ -403,7 +408,7 @@ def read(question: str, answer: str) -> Consultation:
         clauses=clauses,
         starts=tuple(c.start for c in clauses),
         mentions=tuple(find_terms(a)) if genuine else (),
-        asked_terms=frozenset(m.term.term for m in find_terms(q)),
+        asked_terms=frozenset(m.term.term for m in asked_terms),
         quantities=tuple(quantities.find(_plain(answer))) if genuine else (),
         asked=tuple(quantities.find(_plain(question))),
         about=about,

@@ -107,6 +107,7 @@ def find(c: Consultation) -> list[Finding]:
     found += _mentions(c)
     found += _unlisted(c)
     found += _definitions(c)
+    found += _identities(c)
     found += _drug_classes(c)
     found += _wording(c)
     return found
@@ -137,6 +138,8 @@ def _mentions(c: Consultation) -> list[Finding]:
             points *= 0.3 if mention.written in c.q else 0.8
         elif mention.written != fold(entry.term) and not mention.written.isascii():
             points *= 0.8
+        if entry.category in ("drug", "drug_class") and c.about and not _directly(c, mention):
+            points *= 0.25
         if _in_long_list(c, mention):
             points *= 0.3
         found.append(_use(mention, points))
@@ -231,6 +234,34 @@ def _fields(term: str) -> frozenset[str]:
 def _related(c: Consultation, mention: Mention) -> bool:
     fields = _fields(mention.term.term) | _fields(mention.written)
     return not fields or not c.about or bool(fields & c.around) or mention.term.term in c.asked_terms
+
+
+def _directly(c: Consultation, mention: Mention) -> bool:
+    """Whether the term belongs to the very field of the question, not to a neighbouring one."""
+    fields = _fields(mention.term.term) | _fields(mention.written)
+    return not fields or bool(fields & c.about) or mention.term.term in c.asked_terms
+
+
+_IDENTITY = re.compile(
+    r"(?:其实|主要|就|一般|也)?(?:是(?!否|不是|需)|指的是|指|反映的?是?|属于|衡量|代表|查的是|看的是)"
+)
+
+
+def _identities(c: Consultation) -> list[Finding]:
+    """A term said to be, or to show, something of quite another field (网织红细胞反映肝脏解毒)."""
+    for mention in c.mentions:
+        if mention.term.category in ("symptom", "general", "anatomy", "lifestyle", "department"):
+            continue
+        verb = _IDENTITY.match(c.a, mention.end)
+        fields = _fields(mention.term.term)
+        if mention.written in GLOSSES or not verb or not fields:
+            continue
+        clause = c.clause_at(verb.end() - 1)
+        said = topics.fields_of(c.a[verb.end() : min(clause.end, verb.end() + 14)])
+        if said and not said & topics.widen(fields) and not said & c.about:
+            text = f"对“{mention.written}”的说明与其领域不符"
+            return [Finding(text, -1.0, TERM, mention.start, mention.end, _RULE)]
+    return []
 
 
 def _in_long_list(c: Consultation, mention: Mention) -> bool:

@@ -15,7 +15,8 @@ _CUES = {
         "钙通道 血管紧张素 受体阻滞剂 利尿剂 高血压 血压 高压 低压 收缩压 舒张压 降压 地平 普利 沙坦 洛尔 吲达帕胺 "
         "噻嗪 子痫 mmhg 盐 体位性 嗜铬",
     "心":
-        "心脏 心肌 心绞 心梗 心衰 心力 心电 心慌 心悸 心律 心率 心动 心室 心房 心跳 心血管 心内 冠心 冠脉 冠状 支架 "
+        "卵圆孔 房间隔 室间隔 动脉导管 心脏 心肌 心绞 心梗 心衰 心力 心电 心慌 心悸 心律 心率 心动 心室 心房 心跳 "
+        "心血管 心内 冠心 冠脉 冠状 支架 "
         "搭桥 房颤 "
     "早搏 瓣膜 动脉 射血 漏跳 窦性 抗凝 华法林 阿司匹林 氯吡格雷 硝酸甘油 利钠肽 肌钙蛋白 胸闷 胸痛 胸口 他汀 "
     "地高辛 血栓 消融 inr",
@@ -147,12 +148,18 @@ def _condition_words() -> tuple[re.Pattern[str], dict[str, frozenset[str]]]:
     return re.compile(longest_match_pattern(words)), {k: frozenset(v) for k, v in words.items()}
 
 
+def widen(fields: frozenset[str]) -> frozenset[str]:
+    """The fields and their neighbours."""
+    wide = set(fields)
+    for field in fields:
+        wide.update(_NEIGHBOURS.get(field, "").split())
+    return frozenset(wide)
+
+
 def fields_of_question(folded: str) -> tuple[frozenset[str], frozenset[str]]:
     """(fields that the question is about, the same with those that an answer may well touch)."""
     about = fields_of(folded)
-    wide = set(about)
-    for field in about:
-        wide.update(_NEIGHBOURS.get(field, "").split())
+    wide = set(widen(about))
     pattern, fields = _condition_words()
     for match in pattern.finditer(folded):
         wide |= fields[match[0]]
