@@ -163,7 +163,7 @@ def find(c: Consultation) -> list[Finding]:
         numbers.setdefault(c.clause_at(q.start).start, []).append(q)
     drugs = _drugs(c)
     found += drugs
-    found += _steps(c, numbers, bool(drugs))
+    found += _steps(c, numbers)
     found += _watching(c)
     steps = len(found) - 1
     if steps >= 2:
@@ -200,7 +200,7 @@ def _drugs(c: Consultation) -> list[Finding]:
         for text, points, chosen in (
             ("剂量", 0.5, [q for q in near if _is_dose(q)]),
             ("频次", 0.4, [q for q in near if q.form == "frequency"]),
-            ("疗程", 0.35, [q for q in near if _is_duration(c, q)]),
+            ("疗程", 0.35, [q for q in near if _is_duration(q)]),
         ):
             if chosen:
                 q = chosen[0]
@@ -218,11 +218,11 @@ def _is_dose(q: Quantity) -> bool:
     )
 
 
-def _is_duration(c: Consultation, q: Quantity) -> bool:
+def _is_duration(q: Quantity) -> bool:
     return q.form != "frequency" and bool(re.search(r"天|周|月|日", q.text))
 
 
-def _steps(c: Consultation, numbers: dict[int, list[Quantity]], has_drug: bool) -> list[Finding]:
+def _steps(c: Consultation, numbers: dict[int, list[Quantity]]) -> list[Finding]:
     """Things to do, with an amount or without."""
     found: list[Finding] = []
     before: Clause | None = None
@@ -284,8 +284,3 @@ def _watching(c: Consultation) -> list[Finding]:
             text = f"{label}有时间：{clause.text[:20]}" if timed else f"提到{label}：{match[0]}"
             found.append(Finding(text, with_time if timed else without, TREATMENT, start, end, _RULE))
     return found
-
-
-def clause_numbers(c: Consultation, clause: Clause) -> list[Quantity]:
-    """Quantities inside a clause."""
-    return [q for q in c.quantities if clause.start <= q.start < clause.end]
