@@ -16,6 +16,7 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_unflatten
 
+from precision_lora import cpu_kernels
 from precision_lora.batching import MicroBatch
 from precision_lora.model import SplitModel, trainable
 from precision_lora.phases import KIND_BITS
@@ -104,11 +105,17 @@ def position_losses(
         Σ w·ce, float32 scalar with a gradient for ``hidden``; ce, float32 (P,), without one.
     """
 
-    def chunk_loss(h: mx.array, t: mx.array) -> tuple[mx.array, mx.array]:
-        ce = cross_entropy(head(h), t)
-        return ce.sum(), ce
+    softmax_and_lse = cpu_kernels.softmax_and_lse if on_cpu() else plain_softmax_and_lse
 
-    chunk_gradient = mx.value_and_grad(chunk_loss)
+    def chunk_gradient(h: mx.array, t: mx.array) -> tuple[mx.array, mx.array]:
+        """Cross-entropies (C,) of a chunk and the gradient (C, D) of their sum."""
+        logits = head(h)
+        p, lse = softmax_and_lse(logits.astype(mx.float32))
+        index = t[:, None]
+        ce = lse - mx.take_along_axis(logits, index, axis=-1)[:, 0].astype(mx.float32)
+        d_logits = mx.put_along_axis(p, index, mx.take_along_axis(p, index, axis=-1) - 1, axis=-1)
+        # `vjp` lays a second forward pass into the graph; a head that is one product never evaluates it.
+        return ce, mx.vjp(head, [h], [d_logits.astype(logits.dtype)])[1][0]
 
     @mx.custom_function
     def losses(hidden: mx.array, targets: mx.array, weights: mx.array) -> tuple[mx.array, mx.array, mx.array]:
@@ -119,7 +126,7 @@ def position_losses(
             if previous is not None:
                 # One chunk after the other: side by side their logits would all be alive at once.
                 h = mx.depends(h, previous)
-            (_, ce), gradient = chunk_gradient(h, t)
+            ce, gradient = chunk_gradient(h, t)
             parts.append(ce)
             gradients.append(gradient)
             previous = gradient
@@ -137,10 +144,20 @@ def position_losses(
     return outputs[0], mx.stop_gradient(outputs[1])
 
 
+def on_cpu() -> bool:
+    return mx.default_device() == mx.cpu
+
+
+def plain_softmax_and_lse(logits: mx.array) -> tuple[mx.array, mx.array]:
+    """Probabilities (P, V) and log-sum-exp (P,) of float32 logits (P, V)."""
+    return mx.softmax(logits, axis=-1), mx.logsumexp(logits, axis=-1)
+
+
 def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
     """Cross-entropy in float32 (P,) of logits (P, V) and targets int32 (P,)."""
     logits = logits.astype(mx.float32)
-    return mx.logsumexp(logits, axis=-1) - mx.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
+    lse = cpu_kernels.log_sum_exp(logits) if on_cpu() else mx.logsumexp(logits, axis=-1)
+    return lse - mx.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
 
 
 def position_nll(hidden: mx.array, targets: mx.array, head: Callable[[mx.array], mx.array], chunk: int) -> mx.array:
