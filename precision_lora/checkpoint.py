@@ -46,7 +46,7 @@ Tensors = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All of a run after ``step`` optimizer steps; ``state`` is plain JSON."""
+    """All of a run after ``step`` optimizer steps; ``state`` is plain JSON. ``simulated`` marks every file of it."""
 
     step: int
     adapter: Tensors
@@ -55,6 +55,7 @@ class Snapshot:
     second: Tensors
     state: Mapping[str, Any]
     history: list[dict[str, Any]]
+    simulated: bool = False
 
 
 class Damaged(Exception):
@@ -131,17 +132,19 @@ def save(folder: Path, name: str, snapshot: Snapshot, *, adapter_only: bool = Fa
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        hashes = {ADAPTER: write_tensors(staging / ADAPTER, snapshot.adapter, {"format": "mlx"})}
-        texts = {ADAPTER_CONFIG: to_text(snapshot.adapter_config), STATE: to_text(snapshot.state)}
+        mark = {"simulated": True} if snapshot.simulated else {}
+        metadata = {"format": "mlx"} | ({"simulated": "true"} if snapshot.simulated else {})
+        hashes = {ADAPTER: write_tensors(staging / ADAPTER, snapshot.adapter, metadata)}
+        texts = {ADAPTER_CONFIG: to_text(snapshot.adapter_config), STATE: to_text({**snapshot.state, **mark})}
         if not adapter_only:
             moments = {f"first.{k}": v for k, v in snapshot.first.items()}
             moments |= {f"second.{k}": v for k, v in snapshot.second.items()}
-            hashes[OPTIMIZER] = write_tensors(staging / OPTIMIZER, moments, {"format": "mlx"})
+            hashes[OPTIMIZER] = write_tensors(staging / OPTIMIZER, moments, metadata)
             texts[HISTORY] = history_text(snapshot.history)
         for file, text in texts.items():
             (staging / file).write_text(text, encoding="utf-8")
             hashes[file] = hashlib.sha256(text.encode()).hexdigest()
-        _write_manifest(staging, hashes)
+        _write_manifest(staging, hashes, mark)
         sync_tree(staging)
         publish(staging, folder / name)
     except OSError as error:
@@ -154,9 +157,9 @@ def save(folder: Path, name: str, snapshot: Snapshot, *, adapter_only: bool = Fa
     return folder / name
 
 
-def _write_manifest(folder: Path, hashes: Mapping[str, str]) -> None:
+def _write_manifest(folder: Path, hashes: Mapping[str, str], mark: Mapping[str, bool]) -> None:
     files = {name: {"bytes": (folder / name).stat().st_size, "sha256": hashes[name]} for name in sorted(hashes)}
-    write_text(folder / MANIFEST, to_text({"files": files}))
+    write_text(folder / MANIFEST, to_text({**mark, "files": files}))
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -164,8 +167,9 @@ def prune(folder: Path, keep: int) -> None:
     steps = [path for path in checkpoints(folder) if (path / OPTIMIZER).exists()]
     for path in steps[:-keep]:
         with contextlib.suppress(Damaged, KeyError):  # a damaged one is left for the person to look at
-            manifest = _read_json(path / MANIFEST)["files"]
-            _write_manifest(path, {n: v["sha256"] for n, v in manifest.items() if n not in RESUME_FILES})
+            manifest = _read_json(path / MANIFEST)
+            kept = {n: v["sha256"] for n, v in manifest.pop("files").items() if n not in RESUME_FILES}
+            _write_manifest(path, kept, manifest)
             for name in RESUME_FILES:
                 (path / name).unlink(missing_ok=True)
     wanted = set()
@@ -234,6 +238,7 @@ def load(path: Path) -> Snapshot:
         second={k.removeprefix("second."): v for k, v in moments.items() if k.startswith("second.")},
         state=state,
         history=history,
+        simulated=bool(state.get("simulated")),
     )
 
 

@@ -124,6 +124,7 @@ class TrainConfig:
     check_data: bool = _option(False, "other", "检查数据文件夹，出报告后退出，不训练")
     preview: int = _option(0, "other", "显示前 N 条训练数据的标注和各阶段权重后退出", low=0)
     demo: bool = _option(False, "other", "用 demo/ 里的小模型和适合它的设置，输出到 demo_run/")
+    simulate: bool = _option(False, "other", "模拟模式: 不用 MLX 走完整个流程，不会真正训练")
     yes: bool = _option(False, "other", "不再询问，直接开始")
     report_to: str | None = _option(None, "other", "同时报告给 swanlab、wandb（逗号分隔）")
 
@@ -180,6 +181,9 @@ RESUMABLE = frozenset(
         "report_to",
         "yes",
         "demo",
+        # A simulation that came about by itself and one that was asked for are the same run; a real one is told apart
+        # by the mark in its checkpoint.
+        "simulate",
         "check_data",
         "preview",
     }

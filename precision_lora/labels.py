@@ -1,4 +1,4 @@
-"""How scores are named and written for the person: indicators in Chinese, stars, percentages (pure)."""
+"""How scores and span kinds are named and written for the person: in Chinese, stars, percentages (pure)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ INDICATOR_NAMES = {
 }
 INDICATOR_ORDER = tuple(INDICATOR_NAMES)
 FULL_SCORE = 5.0
+
+# The span kinds in which the losses are told apart, `phases.KINDS` and the rest.
+KIND_NAMES = {
+    "term": "术语",
+    "number": "数值",
+    "diagnosis": "诊断",
+    "treatment": "治疗",
+    "empathy": "人情味",
+    "other": "其他",
+}
 
 
 def stars(score: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +20,11 @@ from precision_lora.checkpoint import (
 from precision_lora.config import ADAPTER_DIR, CHECKPOINT_DIR, MODEL_DIR, TrainConfig
 from precision_lora.errors import UserError
 from precision_lora.folders import copy_file, existing_parent, gigabytes
+from precision_lora.labels import KIND_NAMES
 
 METRICS, RUN_RECORD, MODEL_CARD = "metrics_history.json", "training_config.json", "README.md"
+CURVES = "training_curves.png"
+SIMULATED = "**这是模拟: 流程走完了，模型没有训练。下面的数字来自代用的小模型，adapter 不能使用。**"
 # Logs, tables and the file system's own needs.
 SPARE_BYTES = 64 << 20
 
@@ -33,8 +37,11 @@ def existing_run(output: Path) -> Path | None:
     return next(iter(checkpoints(output / CHECKPOINT_DIR)), None)
 
 
-def check_output(settings: TrainConfig) -> None:
-    """Raises UserError when a new run would overwrite an earlier one, or the folder cannot be one."""
+def check_output(settings: TrainConfig, simulated: bool) -> None:
+    """Raises UserError when a new run would overwrite an earlier one, or the folder cannot be one.
+
+    A simulation never takes the place of a run that really trained, not even with ``--overwrite``.
+    """
     output = settings.output
     if output.exists() and not output.is_dir():
         raise UserError(f"输出文件夹是一个文件: {output}", "换一个: --output-dir 文件夹")
@@ -46,6 +53,27 @@ def check_output(settings: TrainConfig) -> None:
             "删除它重新开始: 加 --overwrite",
             "保留它，另存一处: 加 --output-dir 文件夹",
         )
+    if found is not None and simulated and not is_simulated(output):
+        raise UserError(
+            f"输出文件夹里是真正训练的结果，模拟不会覆盖它: {found}",
+            "模拟另存一处: 加 --output-dir 文件夹",
+            "要继续真正的训练，先安装MLX: pip install mlx mlx-lm",
+        )
+
+
+def is_simulated(output: Path) -> bool:
+    """Whether all that an earlier run left in ``output`` says that it was simulated."""
+    files = [output / ADAPTER_DIR / ADAPTER_CONFIG, output / MODEL_DIR / RUN_RECORD]
+    files += [path / ADAPTER_CONFIG for path in checkpoints(output / CHECKPOINT_DIR)]
+    return all(_has_mark(path) for path in files if path.exists())
+
+
+def _has_mark(path: Path) -> bool:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(value, dict) and value.get("simulated") is True
 
 
 def disk_needed(settings: TrainConfig, parameters: int) -> int:
@@ -70,13 +98,13 @@ def check_disk(settings: TrainConfig, parameters: int) -> None:
         )
 
 
-def prepare(settings: TrainConfig) -> None:
+def prepare(settings: TrainConfig, simulated: bool) -> None:
     """Make the folders, drop what an interrupted save left, and with ``--overwrite`` an earlier run (under the lock).
 
     Raises:
         UserError: not writable, or a run that came first since `check_output` looked.
     """
-    check_output(settings)
+    check_output(settings, simulated)
     output = settings.output
     folder = output / CHECKPOINT_DIR
     try:
@@ -115,13 +143,36 @@ def write_record(output: Path, record: Mapping[str, Any]) -> None:
     write_text(output / MODEL_DIR / RUN_RECORD, to_text(record))
 
 
+def draw_curves(output: Path, history: list[dict[str, Any]], steps: int, simulated: bool) -> str | None:
+    """Draw training_curves.png anew. A picture is never worth a run: what went wrong with it comes back as a line."""
+    try:
+        from precision_lora.plots import plot_training
+
+        plot_training(history, steps, output / MODEL_DIR / CURVES, simulated=simulated)
+    except ImportError:
+        return "没有 matplotlib，不画训练曲线。安装: pip install matplotlib"
+    except Exception as error:  # fonts, caches and back ends fail in ways of their own
+        return f"训练曲线没有画成: {str(error).strip()[:200] or type(error).__name__}"
+    return None
+
+
 def write_card(output: Path, settings: TrainConfig, record: Mapping[str, Any]) -> None:
     """README.md beside the record: what this adapter is, and how to use it."""
     result, base = record["result"], record["base"]["path"]
     adapter = output / ADAPTER_DIR
+    simulated = bool(record.get("simulated"))
     lines = [
-        "# V3 精准度强化训练的结果",
+        "---",
+        "library_name: mlx",
+        "language: zh",
+        f"base_model: {json.dumps(base, ensure_ascii=False)}",
+        "tags: [mlx, lora, medical]",
+        *(["simulated: true"] if simulated else []),
+        "---",
         "",
+        "# V3 精准度强化训练的结果" + ("（模拟）" if simulated else ""),
+        "",
+        *([SIMULATED, ""] if simulated else []),
         f"- 基础模型: `{base}`",
         f"- adapter: `{adapter}`（LoRA 秩 {settings.lora_rank}，缩放 {settings.lora_scale:g}，"
         f"{record['trainable_parameters']} 个参数）",
@@ -139,23 +190,24 @@ def write_card(output: Path, settings: TrainConfig, record: Mapping[str, Any]) -
             "| 类别 | 训练前 | 训练后 |",
             "|---|---|---|",
         ]
-        names = {"loss": "全部", "term": "术语", "number": "数值", "diagnosis": "诊断", "treatment": "治疗"}
-        names |= {"empathy": "人情味", "other": "其他"}
+        names = {"loss": "全部"} | KIND_NAMES
         lines += [f"| {names[k]} | {before[k]:.4f} | {after[k]:.4f} |" for k in names if k in before and k in after]
-    lines += [
-        "",
-        "## 使用",
-        "",
-        "```bash",
-        f"mlx_lm.chat --model {base} --adapter-path {adapter}",
-        f"mlx_lm.generate --model {base} --adapter-path {adapter} --max-tokens 300 \\",
-        '  --prompt "我的血压140/90需要担心吗？"',
-        "```",
-        "",
-        "模型的回答不能代替医生的诊断。",
-        "",
-    ]
-    write_text(output / MODEL_DIR / MODEL_CARD, "\n".join(lines))
+    if (output / MODEL_DIR / CURVES).exists():
+        lines += ["", f"![训练曲线]({CURVES})"]
+    if not simulated:
+        lines += [
+            "",
+            "## 使用",
+            "",
+            "```bash",
+            f"mlx_lm.chat --model {base} --adapter-path {adapter}",
+            f"mlx_lm.generate --model {base} --adapter-path {adapter} --max-tokens 300 \\",
+            '  --prompt "我的血压140/90需要担心吗？"',
+            "```",
+            "",
+            "模型的回答不能代替医生的诊断。",
+        ]
+    write_text(output / MODEL_DIR / MODEL_CARD, "\n".join([*lines, ""]))
 
 
 def _shown(loss: float | None) -> str:

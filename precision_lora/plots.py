@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .labels import INDICATOR_NAMES, INDICATOR_ORDER
+from .labels import INDICATOR_NAMES, INDICATOR_ORDER, KIND_NAMES
 from .phases import phases_for
 
 # Fonts with Chinese glyphs on macOS, Linux and Windows, the best first.
@@ -105,14 +105,6 @@ KIND_COLOURS = {
     "empathy": "#d98200",
     "other": "#8a8f94",
 }
-KIND_NAMES = {
-    "term": "术语",
-    "number": "数值",
-    "diagnosis": "诊断",
-    "treatment": "治疗",
-    "empathy": "人情味",
-    "other": "其他",
-}
 
 
 def smooth(values: Sequence[float], window: int) -> list[float]:
@@ -124,7 +116,7 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
     return result
 
 
-def plot_training(history: Sequence[Mapping[str, Any]], steps: int, path: Path) -> None:
+def plot_training(history: Sequence[Mapping[str, Any]], steps: int, path: Path, *, simulated: bool = False) -> None:
     """Write ``training_curves.png`` from the steps so far: loss, per-kind validation, learning rate, phase bands.
 
     ``history`` in the form of metrics_history.json; ``steps`` is the length of the whole run. The file is replaced
@@ -183,9 +175,11 @@ def plot_training(history: Sequence[Mapping[str, Any]], steps: int, path: Path) 
             (phase.start + phase.end) / 2, 1.02, label, transform=loss_axes.get_xaxis_transform(), ha="center"
         )
     rate_axes.set_xlim(0, steps)
+    if simulated:
+        figure.suptitle("模拟: 没有真正训练" if chinese else "Simulated: nothing was trained", color="#b45309")
     for axes in (loss_axes, kind_axes):
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="upper right", ncols=3, fontsize=8, framealpha=0.9, edgecolor="none")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    figure.savefig(temporary, format="png")
+    figure.savefig(temporary, format="png", metadata={"Simulated": "true"} if simulated else None)
     temporary.replace(path)
