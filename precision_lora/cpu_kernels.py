@@ -51,18 +51,11 @@ def _masked_shifted_exp(scores: mx.array, shift: mx.array, mask: mx.array) -> mx
 # Softmax over a vocabulary
 
 
-def softmax_and_lse(logits: mx.array) -> tuple[mx.array, mx.array]:
-    """Probabilities (P, V) and log-sum-exp (P,) of float32 logits (P, V)."""
+def exponentials(logits: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+    """exp(logits - top) (P, V), its sums (P, 1) and the largest logits (P, 1), from float32 logits (P, V)."""
     top = logits.max(axis=-1, keepdims=True)
     e = _shifted_exp(logits, top)
-    total = e.sum(axis=-1, keepdims=True)
-    return e * (1 / total), (top + mx.log(total))[:, 0]
-
-
-def log_sum_exp(logits: mx.array) -> mx.array:
-    """log Σ exp over the last axis: (P,) of float32 logits (P, V)."""
-    top = logits.max(axis=-1, keepdims=True)
-    return (top + mx.log(_shifted_exp(logits, top).sum(axis=-1, keepdims=True)))[:, 0]
+    return e, e.sum(axis=-1, keepdims=True), top
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -128,9 +121,7 @@ def _attend(q: mx.array, k: mx.array, v: mx.array, scale: mx.array) -> tuple[mx.
         scores = (_fold(q, heads, first, last) * scale) @ k[:, :, :last].swapaxes(-1, -2)
         mask = _causal(first, last, repeats)
         # The maximum over visible keys alone: a large masked score would push the visible ones below the range.
-        top = mx.where(mask > 0, scores, MASKED).max(axis=-1, keepdims=True) if last - first > 1 else None
-        if top is None:
-            top = scores.max(axis=-1, keepdims=True)
+        top = (scores + (mask - 1) * -MASKED).max(axis=-1, keepdims=True)
         e = _masked_shifted_exp(mx.minimum(scores, top), top, mask)
         total = e.sum(axis=-1, keepdims=True)
         outs.append((e @ v[:, :, :last]) * (1 / total))
@@ -173,7 +164,8 @@ def attention(
     causal = isinstance(mask, str) and mask == "causal" and queries.shape[2] == keys.shape[2]
     if not causal or cache is not None or sinks is not None or queries.dtype != mx.float32:
         return _plain_attention(queries, keys, values, cache=cache, scale=scale, mask=mask, sinks=sinks)
-    return _attention(queries, keys, values, mx.array(scale))[0]
+    outputs: Any = _attention(queries, keys, values, mx.array(scale))
+    return outputs[0]
 
 
 _plain_attention: Callable[..., mx.array] = base.scaled_dot_product_attention
@@ -181,7 +173,10 @@ _plain_swiglu: Callable[..., mx.array] = activations.swiglu
 
 
 def _swiglu_any(gate: mx.array, x: mx.array) -> mx.array:
-    return swiglu(gate, x) if gate.dtype == mx.float32 and x.dtype == mx.float32 else _plain_swiglu(gate, x)
+    if gate.dtype == x.dtype == mx.float32:
+        fast: Any = swiglu(gate, x)
+        return fast
+    return _plain_swiglu(gate, x)
 
 
 def install(model: nn.Module) -> Callable[[], None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from precision_lora import lora, model, step
+from precision_lora import cpu_kernels, lora, model, step
 from precision_lora.base_folder import read_base
 from precision_lora.batching import MicroBatch
 from precision_lora.checkpoint import Snapshot
@@ -110,19 +109,32 @@ def make_engine(
 
 
 def checked_split(journal: Journal, base: model.Base, probe: MicroBatch) -> tuple[model.SplitModel, int]:
-    """The model cut before its head, if on a real row the parts compute what the whole does; its vocabulary size."""
+    """The model cut before its head, on a CPU with faster kernels, if on a real row that computes what it should.
+
+    Returns the cut model (the whole one where a cut differs) and its vocabulary size.
+    """
     batch = step.to_device(probe, np.ones(32, np.float32), 1.0)
+    base.model.eval()  # dropout would tell the passes apart
     logits = base.model(batch.tokens[:, :2])
     vocabulary, tolerance = logits.shape[-1], SPLIT_TOLERANCE.get(str(logits.dtype), 1e-3)
+    truth = step.supervised_nll(step.whole(base.model), batch, vocabulary)
+    mx.clear_cache()  # once: the whole model's logits are not needed again
+
+    def differs(split: model.SplitModel) -> bool:
+        difference = step.number(mx.abs(step.supervised_nll(split, batch, vocabulary) - truth).max())
+        journal.note(f"与完整模型的交叉熵最多相差 {difference:.1e}")
+        return not difference <= tolerance  # NaN differs
+
     split = model.split(base.model)
-    base.model.eval()  # dropout would tell the two passes apart
-    difference = math.inf if split is None else step.split_error(base.model, split, batch, vocabulary)
-    mx.clear_cache()  # once: the whole model's logits are never needed again
-    if split is not None and difference <= tolerance:
-        journal.note(f"只对有监督的位置算输出层，与完整模型相差 {difference:.1e}")
-        return split, vocabulary
-    journal.say("ℹ️  这个模型的输出层不能单独计算，改用完整的 logits（更慢，更占内存）")
-    return step.whole(base.model), vocabulary
+    if split is None or differs(split):
+        journal.say("ℹ️  这个模型的输出层不能单独计算，改用完整的 logits（更慢，更占内存）")
+        split = step.whole(base.model)
+    if mx.default_device() == mx.cpu:
+        undo = cpu_kernels.install(base.model)
+        if differs(split):
+            undo()
+            journal.say("ℹ️  这个模型不适合 CPU 加速，改用 MLX 自带的运算（更慢）")
+    return split, vocabulary
 
 
 def base_digest(path: Path) -> str:
