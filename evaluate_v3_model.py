@@ -59,8 +59,10 @@ def _ask_models(
     args: argparse.Namespace, questions: list[evaluation.Question]
 ) -> tuple[list[dict[str, str]], list[evaluation.Answer]]:
     """Answers of V2, V3 and, with ``--model``, of a fused folder; V2 and V3 come from one load of the base."""
-    from precision_lora import blas
+    from precision_lora import adapters, blas
 
+    adapter = Path(args.adapter_path).expanduser()
+    adapters.refuse_simulated_folder(adapter, "评估")  # said first: installing MLX would not help
     if hint := blas.use_fast_blas():
         print(f"⚠️  {hint}", file=sys.stderr)
     try:
@@ -74,8 +76,7 @@ def _ask_models(
     from precision_lora import generation, lora, model
 
     decoding = generation.Decoding(args.max_tokens, args.temp, args.seed, args.batch_size)
-    adapter = Path(args.adapter_path).expanduser()
-    lora.read_adapter(adapter)  # a missing or simulated adapter is named before gigabytes are loaded
+    lora.read_adapter(adapter)  # a missing or damaged adapter is named before gigabytes are loaded
     print(f"📦 加载基础模型: {args.base_model}")
     base = model.load_base(args.base_model)
     lora.load_adapter(base.model, adapter)

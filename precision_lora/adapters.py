@@ -106,12 +106,27 @@ def _dora(folder: Path) -> UserError:
     )
 
 
-def _refuse_unsupported(folder: Path, config: Mapping[str, Any]) -> None:
+def refuse_simulated(folder: Path, config: Mapping[str, Any], use: str) -> None:
+    """Raises UserError where the adapter's ``config`` carries the mark of a simulation; ``use`` is what was wanted."""
     if config.get("simulated"):
         raise UserError(
-            f"这是模拟训练的 adapter，没有真正训练过，不能融合: {folder}",
+            f"这是模拟训练的 adapter，没有真正训练过，不能{use}: {folder}",
             "在装有 MLX 的机器上重新训练: ./run_v3_training.sh",
         )
+
+
+def refuse_simulated_folder(folder: Path, use: str) -> None:
+    """As `refuse_simulated`, before anything else is known of ``folder``; silent where it has no readable settings."""
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if isinstance(config, dict):
+        refuse_simulated(folder, config, use)
+
+
+def _refuse_unsupported(folder: Path, config: Mapping[str, Any]) -> None:
+    refuse_simulated(folder, config, "融合")
     kind = config.get("fine_tune_type", "lora")
     if kind == "dora" or config.get("use_dora"):
         raise _dora(folder)

@@ -1,4 +1,4 @@
-"""A fast matrix library for MLX on Linux CPUs.
+"""The matrix libraries: a fast one for MLX on Linux CPUs, and how many threads NumPy's own one takes.
 
 The mlx-cpu wheel carries the reference BLAS (2.4 GFLOP/s in float32 on two cores). OpenBLAS loaded before it takes its
 place and computes 75 times faster. A library can be put in front only when a process starts, hence the restart.
@@ -6,10 +6,14 @@ place and computes 75 times faster. A library can be put in front only when a pr
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import shutil
 import sys
 from pathlib import Path
+
+import numpy as np
 
 LIBRARY_PATTERNS = (
     "/usr/lib/*-linux-gnu/openblas-pthread/libblas.so.3",
@@ -47,3 +51,15 @@ def use_fast_blas() -> str | None:
     environment = {**os.environ, "LD_PRELOAD": preload, MARK: "1"}
     sys.stdout.flush()
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
+def use_one_numpy_thread() -> None:
+    """Let the OpenBLAS that NumPy's wheels carry compute on one core; without effect where NumPy has another library.
+
+    For products of a few milliseconds its threads wait for each other longer than they compute, on a busy machine
+    seven times as long, and with one thread the number of cores has no part in the rounding.
+    """
+    packages = Path(np.__file__).parent.parent
+    for path in [*packages.glob("numpy.libs/*openblas*"), *packages.glob("numpy/.dylibs/*openblas*")]:
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(str(path)).scipy_openblas_set_num_threads64_(1)

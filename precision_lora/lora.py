@@ -18,6 +18,7 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 from mlx_lm.tuner.lora import LoRALinear, LoRASwitchLinear
 
+from precision_lora.adapters import refuse_simulated
 from precision_lora.errors import UserError
 from precision_lora.model import (
     LINEAR_TYPES,
@@ -143,6 +144,7 @@ def read_adapter(folder: Path) -> OldAdapter:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         fix = "换用 mlx-lm 训练出的 LoRA adapter"
         raise UserError(f"adapter 配置无法读取: {config_path}（{error!r}）", fix) from None
+    refuse_simulated(folder, config, "使用")
     if kind != "lora":
         raise UserError(f"只能从 LoRA adapter 开始，{folder} 是 {kind}", "先用 fuse 把它并入基础模型，再训练")
     try:

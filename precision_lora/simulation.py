@@ -29,6 +29,7 @@ import numpy as np
 
 from precision_lora import adapters, tokenizers
 from precision_lora.batching import MicroBatch
+from precision_lora.blas import use_one_numpy_thread
 from precision_lora.checkpoint import Snapshot
 from precision_lora.config import PROJECT, TrainConfig
 from precision_lora.dataset import Encoded
@@ -338,6 +339,7 @@ def load(settings: TrainConfig, remarks: Sequence[str]) -> Loaded:
 
 def make_engine(settings: TrainConfig, data: Encoded, snapshot: Snapshot | None, journal: Journal) -> Engine:
     """The surrogate ready to step, from ``snapshot`` where a run goes on."""
+    use_one_numpy_thread()
     model = make_model(data, settings.lora_scale, settings.lora_dropout)
     journal.note(f"代用模型有 {len(model.base)} 类输出")
     state = start(model, settings.lora_rank, settings.seed)

@@ -151,7 +151,7 @@ def bars(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
         common, top = (round(BAR_COLUMNS * x / longest) for x in (min(old, new), max(old, new)))
         drawn = "█" * common + ("░" if new <= old else "▒") * (top - common)
         name = names[kind] + " " * (6 - width(names[kind]))
-        share = f"{100 * (new - old) / old:+.0f}%" if old > 0 else ""
+        share = f"{round(100 * (new - old) / old):+d}%".replace("+0%", "0%") if old > 0 else ""
         lines.append(f"   {name} {old:6.3f} → {new:6.3f}  {drawn:<{BAR_COLUMNS}} {share:>5}")
     return lines
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ def load(base_model: str) -> Any | None:
     folder = Path(base_model).expanduser()
     if not (folder / "tokenizer.json").is_file():
         return None
+    # Without PyTorch, which nothing here needs, transformers would say so on every start.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import PreTrainedTokenizerFast
 
     try:
