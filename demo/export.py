@@ -1,6 +1,7 @@
 """Write a pretraining state as a Qwen3-VL-MoE folder in MLX layout: shards, configs, processor files.
 
-The text weights are the moving average, rounded to bfloat16. The vision tower has the right layout and is random: no
+The text weights are the moving average. Experts and output head are stored in 8 bits, everything else in float32: MLX
+multiplies 16-bit experts on no CPU, and this fits into 25 MB. The vision tower has the right layout and is random: no
 image was ever shown to this model.
 
     python demo/export.py --state run/state.pt --out demo/base
@@ -13,12 +14,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
+import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
 SHARDS = 2
+QUANTISED = ("switch_mlp.", "lm_head.")
+GROUP_SIZE, BITS = 64, 8
 VISION = {
     "depth": 2,
     "hidden_size": 64,
@@ -97,30 +102,46 @@ def config(shape: dict[str, Any], ids: dict[str, int]) -> dict[str, Any]:
             "tie_word_embeddings": False,
             "max_position_embeddings": 4096,
             "eos_token_id": ids["<|im_end|>"],
-            "dtype": "bfloat16",
+            "dtype": "float32",
             "rope_scaling": {
                 "mrope_interleaved": True,
                 "mrope_section": [half - 2 * third, third, third],
                 "rope_type": "default",
             },
         },
+        "quantization": {"group_size": GROUP_SIZE, "bits": BITS, "mode": "affine"},
+        "quantization_config": {"group_size": GROUP_SIZE, "bits": BITS, "mode": "affine"},
         "vision_config": {"model_type": "qwen3_vl_moe", "out_hidden_size": shape["hidden_size"], **VISION},
     }
+
+
+def stored(weights: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """The arrays as they go to disk: float32, or for experts and head the 8-bit triple of MLX's affine quantisation."""
+    arrays: dict[str, np.ndarray] = {}
+    for name, weight in weights.items():
+        values = weight.float().numpy()
+        if not any(part in name for part in QUANTISED):
+            arrays[name] = values
+            continue
+        module = name.removesuffix(".weight")
+        packed, scales, biases = mx.quantize(mx.array(values), group_size=GROUP_SIZE, bits=BITS)
+        arrays |= {name: np.array(packed), f"{module}.scales": np.array(scales), f"{module}.biases": np.array(biases)}
+    return arrays
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def write_weights(weights: dict[str, Tensor], out: Path) -> None:
+def write_weights(weights: dict[str, np.ndarray], out: Path) -> None:
     """Shards of about equal size and their index."""
     for old in out.glob("model*.safetensors"):
         old.unlink()
     total = sum(w.nbytes for w in weights.values())
-    shards: list[dict[str, Tensor]] = [{} for _ in range(SHARDS)]
+    shards: list[dict[str, np.ndarray]] = [{} for _ in range(SHARDS)]
     done = 0
     for name in sorted(weights):
-        shards[min(done * SHARDS // total, SHARDS - 1)][name] = weights[name].contiguous()
+        shards[min(done * SHARDS // total, SHARDS - 1)][name] = np.ascontiguousarray(weights[name])
         done += weights[name].nbytes
     names = [f"model-{i:05d}-of-{SHARDS:05d}.safetensors" for i in range(1, SHARDS + 1)]
     for name, shard in zip(names, shards, strict=True):
@@ -140,7 +161,7 @@ def main() -> None:
     ids = Tokenizer.from_file(str(out / "tokenizer.json")).get_vocab()
     weights = {f"language_model.{name}": w for name, w in state["optimizer"]["averages"].items()}
     weights |= {f"vision_tower.{name}": w for name, w in vision_tower(shape["hidden_size"]).items()}
-    write_weights({name: w.bfloat16() for name, w in weights.items()}, out)
+    write_weights(stored(weights), out)
     write_json(out / "config.json", config(shape, ids))
     processor = {
         "image_processor_type": "Qwen2VLImageProcessorFast",
