@@ -23,7 +23,7 @@ from torch import Tensor
 
 SHARDS = 2
 QUANTISED = ("switch_mlp.", "lm_head.")
-GROUP_SIZE, BITS = 64, 8
+GROUP_SIZE, BITS = 32, 8
 VISION = {
     "depth": 2,
     "hidden_size": 64,
