@@ -38,8 +38,9 @@ def test_is_small_sharded_and_complete() -> None:
             for name in shard.keys():  # noqa: SIM118 -- not a dict
                 held[name] = file.name
                 piece = shard.get_slice(name)
-                assert piece.get_dtype() == "BF16"
-                size = 2
+                # 16-bit experts run on no CPU; float32 and packed 8-bit ones (in 32-bit words) do.
+                assert piece.get_dtype() in ("F32", "U32")
+                size = 4
                 for side in piece.get_shape():
                     size *= side
                 total += size
