@@ -11,6 +11,7 @@ from precision_lora.asker import Asker, read_asker
 from precision_lora.claims import candidates, canonical_factor, measures, ranges
 from precision_lora.indicators.findings import NUMBER, Finding
 from precision_lora.indicators.reading import Consultation
+from precision_lora.indicators.recall import Recalled, recall
 from precision_lora.lexicon import longest_match_pattern
 from precision_lora.negation import polarity
 from precision_lora.numerals import fold
@@ -79,6 +80,18 @@ def find(c: Consultation) -> list[Finding]:
             echoes += 1
             if echoes == 1:
                 found.append(Finding(f"引用提问者的数值：{q.text}", 0.08, NUMBER, q.start, q.end, "提问"))
+        elif (remembered := _recalled(c, q)) is not None:
+            note = f"{remembered.label}，{q.text}"
+            if remembered.verdict == "supported":
+                found.append(
+                    Finding(f"数值与资料相符：{note}", 0.6 * 0.75**good, NUMBER, q.start, q.end, remembered.source)
+                )
+                good += 1
+            else:
+                wrong.append((q.start, q.end))
+                found.append(
+                    Finding(f"数值与资料相差很远：{note}", -1.0, NUMBER, q.start, q.end, remembered.source)
+                )
         elif unchecked < 5:
             points = _plain_value(q) * 0.8**unchecked
             unchecked += 1
@@ -115,6 +128,12 @@ def find(c: Consultation) -> list[Finding]:
     if not placed_wrong:
         found += _placements(c)
     return found
+
+
+def _recalled(c: Consultation, q: Quantity) -> Recalled | None:
+    """What the facts say by their wording to a number that no measure claims."""
+    first, last = c.sentence_span(q.start)
+    return recall(q, f"{c.q}。{c.a[first : q.start]}。{c.a[q.end : last]}")
 
 
 def _plain_value(q: Quantity) -> float:

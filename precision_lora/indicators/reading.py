@@ -13,6 +13,7 @@ from functools import cache
 
 from precision_lora import knowledge, quantities
 from precision_lora.indicators import topics
+from precision_lora.indicators.plausibility import plausibility
 from precision_lora.lexicon import longest_match_pattern
 from precision_lora.numerals import fold
 from precision_lora.quantities import Quantity
@@ -40,6 +41,9 @@ _ODD_MARKS = re.compile(
 )
 # No Chinese clause of good prose runs this long without a mark.
 _LONGEST_RUN = 34
+_CALCULATION = re.compile(r"\d\s*[÷×*/]\s*(?:\d[\d.]*|[（(][^）)]*[）)])[^，。]*[=≈]")
+# Mean mutual information of neighbouring characters below which a text is shuffled, see ``plausibility``.
+_IMPLAUSIBLE = -0.45
 _OPENER = re.compile(
     r"第[一二三四五六]|首先|其次|再次|最后|另外|此外|还有|再有|同时|平时|好的|您好|你好|其一|其二|先|再|然后|记住|"
     r"是的|对|不能|可以|不行|需要|高|低"
@@ -47,7 +51,7 @@ _OPENER = re.compile(
 _JOINTS = re.compile(r"[是的与和就要会起为了在不或有能以也被把从到]")
 _RELATION = re.compile(
     r"包括|提示|引起|说明|考虑|需要|分为|常见|属于|反映|排除|导致|是[\u4e00-\u9fff]{3}|建议|可以|多为|用于|之间|"
-    r"应该|不要|避免|是"
+    r"应该|不要|避免|是|[^必急]需|确认|判断|高于|低于|可能性|≈|[一1两3半]个?[年月周]后?复?查|每[日天周晚]一次|若"
 )
 _RUN = re.compile(r"[\u4e00-\u9fffa-z0-9.%/\-~+<>≥≤=×^±°℃⁹]+")
 _COMMON = ["可以", "建议", "如果", "需要", "因为", "所以", "但是", "这个", "您的", "一个", "没有", "不要", "不能",
@@ -243,7 +247,7 @@ def _worth(text: str, covered: int, question_bigrams: set[str], question_letters
         return "echo"
     if len(stripped) >= 7 and question_bigrams and len(own & question_bigrams) / len(own) >= 0.8:
         return "echo"
-    if len(stripped) >= 4 and not _HAN.search(_DIGITS_AND_UNITS.sub("", text)):
+    if len(stripped) >= 4 and not _HAN.search(_DIGITS_AND_UNITS.sub("", text)) and not _CALCULATION.search(text):
         return "numbers" if re.search(r"\d", text) else "broken"
     cover = covered / len(stripped)
     if "、" in text or " " in text.strip():
@@ -349,10 +353,16 @@ def _judge(a: str, terms: bytearray, clauses: tuple[Clause, ...], question_bigra
     if bare and not stated:
         return False, "罗列词语"
     average = sum(map(len, runs)) / max(1, len(runs))
+    if stated and listed == 0 and re.search(r"若|如果|可能性", a) and not re.search(r"[\u4e00-\u9fff] +[\u4e00-\u9fff]", a):
+        # A terse judgement names tests one after another.
+        average *= 1.1
     if len(runs) >= 6 and average < (3.0 if len(re.findall("[:：]", a)) >= 2 else 4.2):
         return False, "罗列词语"
     if letters >= 30 and sum(comfort) / letters >= 0.5 and not _answers(prose, comfort, question_bigrams):
         return False, "只有安慰套话的堆砌"
+    likely, pairs = plausibility(a)
+    if pairs >= 14 and likely < _IMPLAUSIBLE:
+        return False, "语句不成文"
     if letters >= 20:
         # Shuffled characters break both terms and common words.
         common = sum(a.count(word) for word in _COMMON) / letters
