@@ -18,8 +18,8 @@ from mlx.utils import tree_unflatten
 
 from precision_lora import cpu_kernels
 from precision_lora.batching import MicroBatch
+from precision_lora.engine import StepResult, mean_nll
 from precision_lora.model import SplitModel, trainable
-from precision_lora.phases import KIND_BITS
 
 Arrays = dict[str, mx.array]
 
@@ -37,20 +37,6 @@ class TrainState:
     first: Arrays
     second: Arrays
     updates: int
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """One optimizer step: weighted loss, plain mean cross-entropy (nats/token), gradient norm before clipping.
-
-    ``applied`` is False when loss or gradient was not finite; the state is then the one before the step.
-    """
-
-    loss: float
-    nll: float
-    grad_norm: float
-    supervised_tokens: int
-    applied: bool
 
 
 @dataclass(frozen=True)
@@ -335,31 +321,19 @@ def sum_over_ranks(
 def make_validation(
     model: nn.Module, split: SplitModel, vocabulary: int
 ) -> Callable[[Arrays, Sequence[MicroBatch]], dict[str, float]]:
-    """A function that measures mean negative log-likelihood (nats/token), overall as ``loss`` and for each kind.
-
-    A token of two kinds counts in both; one of no kind in ``other``. A kind without tokens is left out.
-    """
+    """A function that measures mean negative log-likelihood on the real targets of micro-batches, as `mean_nll`."""
     chunk = chunk_positions(vocabulary)
-    bits = {**KIND_BITS, "other": 0}
 
     def validate(parameters: Arrays, micros: Sequence[MicroBatch]) -> dict[str, float]:
         model.eval()  # no dropout here
         model.update(tree_unflatten(list(parameters.items())))
-        sums, counts = dict.fromkeys(bits, 0.0), dict.fromkeys(bits, 0)
-        total, tokens = 0.0, 0
+        parts = []
         for micro in micros:
             hidden = select(split.hidden(mx.array(micro.tokens)), mx.array(micro.positions))
             ce = position_nll(hidden, mx.array(micro.targets), split.head, chunk)
-            losses = np.array(ce, dtype=np.float64)[micro.valid]
-            kinds = micro.kinds[micro.valid]
-            total, tokens = total + float(losses.sum()), tokens + len(losses)
-            for name, bit in bits.items():
-                chosen = (kinds & bit) != 0 if bit else kinds == 0
-                sums[name] += float(losses[chosen].sum())
-                counts[name] += int(chosen.sum())
+            parts.append((np.array(ce, dtype=np.float64)[micro.valid], micro.kinds[micro.valid]))
         model.train()
-        measured = {name: sums[name] / counts[name] for name in bits if counts[name]}
-        return {"loss": total / tokens if tokens else math.nan, **measured, "tokens": tokens}
+        return mean_nll(parts)
 
     return validate
 
