@@ -55,7 +55,8 @@ def find(c: Consultation) -> list[Finding]:
     wrong: list[tuple[int, int]] = []
     right: set[str] = set()
     unchecked = echoes = good = 0
-    for reading in readings:
+    recalled = _recalled(c, readings)
+    for index, reading in enumerate(readings):
         q = reading.quantity
         if reading.verdict == "supported" and not _same_direction(reading):
             reading = replace(reading, verdict="unchecked")
@@ -80,7 +81,7 @@ def find(c: Consultation) -> list[Finding]:
             echoes += 1
             if echoes == 1:
                 found.append(Finding(f"引用提问者的数值：{q.text}", 0.08, NUMBER, q.start, q.end, "提问"))
-        elif (remembered := _recalled(c, q)) is not None:
+        elif (remembered := recalled.get(index)) is not None:
             note = f"{remembered.label}，{q.text}"
             if remembered.verdict == "supported":
                 found.append(
@@ -130,10 +131,35 @@ def find(c: Consultation) -> list[Finding]:
     return found
 
 
-def _recalled(c: Consultation, q: Quantity) -> Recalled | None:
-    """What the facts say by their wording to a number that no measure claims."""
-    first, last = c.sentence_span(q.start)
-    return recall(q, f"{c.q}。{c.a[first : q.start]}。{c.a[q.end : last]}")
+def _recalled(c: Consultation, readings: list[Reading]) -> dict[int, Recalled]:
+    """What the facts say by their wording to numbers that no measure claims, by index into ``readings``.
+
+    A fact that one number of the answer meets says nothing against the others, and at most one number is wrong by it.
+    """
+    found: dict[int, Recalled] = {}
+    for index, reading in enumerate(readings):
+        q = reading.quantity
+        if reading.verdict != "unchecked" or q.measures is not None or q.unit in ("岁", "%", "倍"):
+            continue
+        first, last = c.sentence_span(q.start)
+        if _CHANGED.search(c.a[max(first, q.start - 4) : q.start]):
+            continue
+        if (said := recall(q, f"{c.q}。{c.a[first : q.start]}。{c.a[q.end : last]}")) is not None:
+            found[index] = said
+    met = {said.fact_id for said in found.values() if said.verdict == "supported"}
+    met |= {r.fact_id for r in readings if r.verdict == "supported" and r.fact_id}
+    kept: dict[int, Recalled] = {}
+    for index, said in found.items():
+        if said.verdict == "supported":
+            kept[index] = said
+        elif said.fact_id not in met:
+            met.add(said.fact_id)
+            kept[index] = said
+    return kept
+
+
+# 偏高3 mmHg: a difference, no value.
+_CHANGED = re.compile(r"[高低升降差多少增减]了?$")
 
 
 def _plain_value(q: Quantity) -> float:

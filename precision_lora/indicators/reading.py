@@ -53,6 +53,12 @@ _RELATION = re.compile(
     r"包括|提示|引起|说明|考虑|需要|分为|常见|属于|反映|排除|导致|是[\u4e00-\u9fff]{3}|建议|可以|多为|用于|之间|"
     r"应该|不要|避免|是|[^必急]需|确认|判断|高于|低于|可能性|≈|[一1两3半]个?[年月周]后?复?查|每[日天周晚]一次|若"
 )
+# Verbs of terse clinical writing; they count only outside of terms (抑制剂 and 诊断学 state nothing).
+_VERB = re.compile(
+    r"需|升高|降低|减低|增加|减少|提高|支持|符合|见于|反映|诊断|评估|检测|复查|抑制|改善|缓解|产生|形成|起效|累及|压迫|"
+    r"确认|确诊|鉴别|判断|排查|造成|诱发|加重|转为|改用|加用|首选|停用|避开|避免|监测|随访|查|行|测|予|宜|忌|做|"
+    r"高于|低于|大于|小于|达|呈|示|为|致|指|即|后|时|可|应|若|未"
+)
 _RUN = re.compile(r"[\u4e00-\u9fffa-z0-9.%/\-~+<>≥≤=×^±°℃⁹]+")
 _COMMON = ["可以", "建议", "如果", "需要", "因为", "所以", "但是", "这个", "您的", "一个", "没有", "不要", "不能",
     "可能", "应该", "出现", "考虑", "就是", "还是", "一般", "比较", "已经", "自己", "时候", "什么", "怎么", "我们",
@@ -350,7 +356,8 @@ def _judge(a: str, terms: bytearray, clauses: tuple[Clause, ...], question_bigra
     runs = _RUN.findall(a)
     stated = _RELATION.search(a) and a.count("、") <= 5
     bare = (letters >= 12 and glue < 0.05) or (letters >= 16 and cover >= 0.62 and glue < 0.12 and len(runs) >= 5)
-    if bare and not stated:
+    outside = "".join("·" if mark else ch for ch, mark in zip(a, terms, strict=True))
+    if bare and not stated and (listed or len(_VERB.findall(outside)) < 1 + letters // 30):
         return False, "罗列词语"
     average = sum(map(len, runs)) / max(1, len(runs))
     if stated and listed == 0 and re.search(r"若|如果|可能性", a) and not re.search(r"[\u4e00-\u9fff] +[\u4e00-\u9fff]", a):

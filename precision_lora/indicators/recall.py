@@ -8,6 +8,7 @@ number far from every fact that fits loses.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -18,26 +19,40 @@ from precision_lora.unit_forms import convert
 
 # Share of a label's weight that question and sentence must hold.
 _SHARED = 0.5
+# The same, for saying that a number is wrong.
+_SURELY = 0.6
 # Labels this close to the best one are all meant.
 _NEAR = 0.8
 # How far from every bound a number must be to be called wrong.
 _FAR = 1.9
 _CLOSE = 0.05
 _PERIODS = ("/天", "/周", "/月", "/年", "/次")
+_VARIANTS = {
+    "每日": "每天", "一天": "每天", "一日": "每天", "一次": "每次", "成年人": "成人", "建议": "推荐", "参考区间": "正常",
+    "正常范围": "正常", "参考范围": "正常", "正常值": "正常", "服药": "用药", "吃药": "用药", "服用": "用药", "喝水": "饮水", "吃盐": "食盐",
+    "小孩": "儿童", "孩子": "儿童", "宝宝": "儿童", "发烧": "发热", "退烧": "退热", "运动量": "运动", "锻炼": "运动", "疗程": "疗程", "大便": "粪便", "小便": "尿",
+    "时长": "时间", "多久": "时间", "多长时间": "时间",
+}  # fmt: skip
+_SAME = re.compile("|".join(sorted(_VARIANTS, key=len, reverse=True)))
+_SMALL = frozenset("的了是在有和就不也很都要会可以如果能到把被让给再每天日次人内外后前中时上下大小第一二三0123456789")
+# Two lengths of time are compared where their units are neighbours: days and weeks, not minutes and days.
+_TIME_STEPS = {"秒": 0, "分钟": 1, "小时": 2, "天": 3, "周": 4, "月": 5, "年": 6}
 
 
 @dataclass(frozen=True)
 class Recalled:
-    """``verdict``: "supported" or "contradicted"; the fact's label and source."""
+    """``verdict``: "supported" or "contradicted"; the fact's id, label and source."""
 
     verdict: str
+    fact_id: str
     label: str
     source: str
 
 
 def _pairs(text: str) -> frozenset[str]:
-    letters = "".join(c for c in text if c.isalnum())
-    return frozenset(letters[i : i + 2] for i in range(len(letters) - 1))
+    """Characters and pairs of neighbours, common variants made the same."""
+    letters = _SAME.sub(lambda m: _VARIANTS[m[0]], "".join(c for c in text if c.isalnum()))
+    return frozenset(letters[i : i + 2] for i in range(len(letters) - 1)) | (frozenset(letters) - _SMALL)
 
 
 @cache
@@ -95,6 +110,8 @@ def recall(value: Quantity, context: str) -> Recalled | None:
     for fact, fact_unit, pairs in _facts():
         if not pairs or convert(1.0, unit, fact_unit) is None:
             continue
+        if abs(_TIME_STEPS.get(unit, 0) - _TIME_STEPS.get(fact_unit, 0)) > 1:
+            continue
         total = sum(weights[p] for p in pairs)
         shared = sum(weights[p] for p in pairs & own) / total
         if shared >= _SHARED:
@@ -106,9 +123,9 @@ def recall(value: Quantity, context: str) -> Recalled | None:
     near = [(f, _fits(plain, f, u)) for shared, f, u in ranked if shared >= best * _NEAR]
     for fact, fit in near:
         if fit == "right":
-            return Recalled("supported", fact.label, fact.source)
+            return Recalled("supported", fact.id, fact.label, fact.source)
     # 两次间隔4小时，一天不超过4次: a number of another thing in the same sentence is near no fact either.
-    if all(fit == "far" for _, fit in near):
+    if best >= _SURELY and all(fit == "far" for _, fit in near):
         fact = near[0][0]
-        return Recalled("contradicted", fact.label, fact.source)
+        return Recalled("contradicted", fact.id, fact.label, fact.source)
     return None

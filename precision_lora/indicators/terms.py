@@ -110,6 +110,7 @@ def find(c: Consultation) -> list[Finding]:
     found += _identities(c)
     found += _drug_classes(c)
     found += _wording(c)
+    found += _repeats(c)
     return found
 
 
@@ -165,7 +166,9 @@ _FORMED = re.compile(
     r"半月板|"
     r"腺体?|注射|静滴|透析|滤过率|清除率|指数|比值|评分|量表|负荷|射血分数|分型|杆菌|球菌|病毒|真菌|支原体|衣原体|"
     r"螺旋体|细胞|蛋白|核酸|基因|染色体|球蛋白|肽|膜|窦|囊肿|息肉|结节|肿物|占位|斑块|血栓|疱疹|皮炎|肌炎|肾炎|肝炎|"
-    r"心炎|脑炎|骨髓)"
+    r"心炎|脑炎|骨髓|功能不全|功能障碍|指征|体征|现象|反应|征|扫描|测定|定量|水平|通路|屏障|代谢|递质|受损|剥脱|浸润|"
+    r"钙化|液化|灌注|耐药|抵抗|筛查|评分|分级|分期|阳性|阴性|疗法|减压|修补|吻合|电切|碎石|结扎|"
+    r"[^的是有和个了这那]{2}(?:炎|癌|瘤|症|术|剂|碱|酸|钠|素|肽|醇))"
     r"(?![痛疼])|[a-z]{2,6}-?\d{0,3}[a-z]?\d?(?![a-z]))"
 )
 _FORM_STOPS = re.compile(
@@ -218,6 +221,21 @@ def _unlisted(c: Consultation) -> list[Finding]:
         found.append(Finding(f"使用专业表达：{word}", 0.32 * 0.85 ** len(found), TERM, start, end, _RULE))
         if len(found) == 5:
             break
+    return found
+
+
+def _repeats(c: Consultation) -> list[Finding]:
+    """One term over and over instead of saying more."""
+    places: dict[str, list[Mention]] = {}
+    for mention in c.mentions:
+        if mention.term.category not in _PLAIN_CATEGORIES:
+            places.setdefault(mention.term.term, []).append(mention)
+    letters = sum(not ch.isspace() for ch in c.a)
+    found = []
+    for term, here in places.items():
+        if len(here) >= 4 and len(here) * 18 >= letters:
+            text = f"反复使用同一术语：{term}"
+            found.append(Finding(text, -0.15 * (len(here) - 2), TERM, here[3].start, here[3].end, _RULE))
     return found
 
 
@@ -314,7 +332,7 @@ def _class_pattern() -> re.Pattern[str]:
     return re.compile(longest_match_pattern([*_ALL_CLASSES, *(w for v in _CLASS_WORDS.values() for w in v.split())]))
 
 
-_IS_CLASS = re.compile(r"属于|是一?种?|（|\(|这类|这种|为")
+_IS_CLASS = re.compile(r"属于|是一?种?|（|\(|这类|这种|为|如|像|包括|代表|类的|里的")
 
 
 def _drug_classes(c: Consultation) -> list[Finding]:
