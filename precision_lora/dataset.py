@@ -140,17 +140,27 @@ def _encode(rows: Sequence[Row], template: Template, max_seq_length: int) -> Enc
         supervised, kinds, weights = _label(rendered, np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2))
         if len(tokens) > max_seq_length:
             truncated += 1
-        part = tuple(array[:max_seq_length] for array in (tokens, supervised, kinds, weights))
-        if part[1].any():
-            parts.append(part)  # type: ignore[arg-type]
+        cut = slice(max_seq_length)
+        if supervised[cut].any():
+            parts.append((tokens[cut], supervised[cut], kinds[cut], weights[cut]))
             lines.append(row.line)
         else:
             skipped.append(row.line)
-    columns = list(zip(*parts, strict=True)) or [(), (), (), ()]
-    dtypes = (np.int32, np.bool_, np.uint8, np.float32)
-    flat = [np.concatenate(c) if c else np.zeros(0, d) for c, d in zip(columns, dtypes, strict=True)]
     offsets = np.concatenate([[0], np.cumsum([len(part[0]) for part in parts])]).astype(np.int64)
-    return Encoded(*flat, offsets, np.asarray(lines, dtype=np.int32), truncated, tuple(skipped))
+    return Encoded(
+        tokens=_joined([part[0] for part in parts], np.int32),
+        supervised=_joined([part[1] for part in parts], np.bool_),
+        kinds=_joined([part[2] for part in parts], np.uint8),
+        weights=_joined([part[3] for part in parts], np.float32),
+        offsets=offsets,
+        lines=np.asarray(lines, dtype=np.int32),
+        truncated=truncated,
+        skipped=tuple(skipped),
+    )
+
+
+def _joined(parts: list[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype)
 
 
 def _tokenised(rows: Sequence[Row], template: Template) -> Iterator[tuple[Row, Rendered, Any]]:
