@@ -201,12 +201,13 @@ def run(
         return path
 
     def draw() -> None:
-        if complaint := outputs.draw_curves(output, memory.history, settings.steps, loaded.simulated):
+        complaint = outputs.draw_curves(output, memory.history, settings.steps, memory.valid_before, loaded.simulated)
+        if complaint:
             journal.warn(complaint)
 
     if rank == 0 and validation and memory.step == 0:
         memory.valid_before = engine.validate(state, validation)
-        journal.say(f"🔎 训练前的{terminal.describe_valid(memory.valid_before)}")
+        terminal.show_valid(journal, "训练前", memory.valid_before)
     first = min(memory.step + 1, settings.steps)
     ready = duration(time.perf_counter() - started)
     journal.say(f"🚀 开始训练: 第 {first}–{settings.steps} 步（准备用了 {ready}）")
@@ -260,7 +261,7 @@ def run(
         last = memory.step == settings.steps
         if rank == 0 and validation and (last or memory.step % settings.eval_every == 0):
             entry["valid"] = engine.validate(state, validation)
-            journal.say(f"🔎 第 {memory.step} 步的{terminal.describe_valid(entry['valid'], memory.valid_before)}")
+            terminal.show_valid(journal, f"第 {memory.step} 步", entry["valid"], memory.valid_before)
             if memory.best is None or entry["valid"]["loss"] < memory.best["loss"]:
                 memory.best = {"step": memory.step, "loss": entry["valid"]["loss"]}
                 if settings.keep_best:

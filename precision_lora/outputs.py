@@ -143,12 +143,18 @@ def write_record(output: Path, record: Mapping[str, Any]) -> None:
     write_text(output / MODEL_DIR / RUN_RECORD, to_text(record))
 
 
-def draw_curves(output: Path, history: list[dict[str, Any]], steps: int, simulated: bool) -> str | None:
+def draw_curves(
+    output: Path,
+    history: list[dict[str, Any]],
+    steps: int,
+    before: Mapping[str, float] | None,
+    simulated: bool,
+) -> str | None:
     """Draw training_curves.png anew. A picture is never worth a run: what went wrong with it comes back as a line."""
     try:
         from precision_lora.plots import plot_training
 
-        plot_training(history, steps, output / MODEL_DIR / CURVES, simulated=simulated)
+        plot_training(history, steps, output / MODEL_DIR / CURVES, before=before, simulated=simulated)
     except ImportError:
         return "没有 matplotlib，不画训练曲线。安装: pip install matplotlib"
     except Exception as error:  # fonts, caches and back ends fail in ways of their own

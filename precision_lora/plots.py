@@ -116,11 +116,18 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
     return result
 
 
-def plot_training(history: Sequence[Mapping[str, Any]], steps: int, path: Path, *, simulated: bool = False) -> None:
+def plot_training(
+    history: Sequence[Mapping[str, Any]],
+    steps: int,
+    path: Path,
+    *,
+    before: Mapping[str, float] | None = None,
+    simulated: bool = False,
+) -> None:
     """Write ``training_curves.png`` from the steps so far: loss, per-kind validation, learning rate, phase bands.
 
-    ``history`` in the form of metrics_history.json; ``steps`` is the length of the whole run. The file is replaced
-    whole, so that a viewer never sees half a picture.
+    ``history`` in the form of metrics_history.json; ``steps`` is the length of the whole run; ``before`` is the
+    validation before the first step. The file is replaced whole, so that a viewer never sees half a picture.
     """
     chinese = chinese_font() is not None
     figure = new_figure(9.0, 7.2)
@@ -133,11 +140,18 @@ def plot_training(history: Sequence[Mapping[str, Any]], steps: int, path: Path, 
     loss_axes.plot(finite_at, losses, color="#b8c4cc", linewidth=0.7, label="训练损失" if chinese else "training loss")
     smoothed = smooth(losses, max(1, len(losses) // 40))
     loss_axes.plot(finite_at, smoothed, color="#23536e", linewidth=1.8, label="平滑" if chinese else "smoothed")
-    validated = [entry for entry in history if entry.get("valid")]
+    validated: list[Mapping[str, Any]] = [{"step": 0, "valid": before}] if before else []
+    validated += [entry for entry in history if entry.get("valid")]
     valid_at = [entry["step"] for entry in validated]
     valid_loss = [entry["valid"]["loss"] for entry in validated]
     loss_axes.plot(
-        valid_at, valid_loss, "o-", color="#c2410c", markersize=4, label="验证损失" if chinese else "validation"
+        valid_at,
+        valid_loss,
+        "o-",
+        color="#c2410c",
+        markersize=4,
+        label="验证损失" if chinese else "validation",
+        clip_on=False,
     )
     if smoothed:
         # The first steps may be far above the rest; the picture shows where the run is, not where it began.
@@ -155,6 +169,7 @@ def plot_training(history: Sequence[Mapping[str, Any]], steps: int, path: Path, 
                 markersize=3.5,
                 linewidth=1.6,
                 label=KIND_NAMES[kind] if chinese else kind,
+                clip_on=False,
             )
     rate_axes.plot(at, [entry["lr"] for entry in history], color="#6b7280", linewidth=1.4)
     loss_axes.set_ylabel("损失" if chinese else "loss")
@@ -177,9 +192,10 @@ def plot_training(history: Sequence[Mapping[str, Any]], steps: int, path: Path, 
     rate_axes.set_xlim(0, steps)
     if simulated:
         figure.suptitle("模拟: 没有真正训练" if chinese else "Simulated: nothing was trained", color="#b45309")
-    for axes in (loss_axes, kind_axes):
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="upper right", ncols=3, fontsize=8, framealpha=0.9, edgecolor="none")
+    loss_axes.legend(loc="upper right", ncols=3, fontsize=8, framealpha=0.9, edgecolor="none")
+    if validated:
+        # Above its axes: the curves may run anywhere.
+        kind_axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=6, fontsize=8, frameon=False, borderaxespad=0.2)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     figure.savefig(temporary, format="png", metadata={"Simulated": "true"} if simulated else None)
     temporary.replace(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from precision_lora.batching import padding_share, plan
-from precision_lora.config import ADAPTER_DIR, MODEL_DIR, TrainConfig
+from precision_lora.config import ADAPTER_DIR, CHECKPOINT_DIR, LOG_DIR, MODEL_DIR, TrainConfig
 from precision_lora.dataset import Encoded
 from precision_lora.engine import Loaded
 from precision_lora.errors import UserError
@@ -120,11 +120,15 @@ def show_phase(journal: Journal, phase: Phase, settings: TrainConfig) -> None:
     journal.say(f"   重点: {focus}")
 
 
-def describe_valid(measured: Mapping[str, float], before: Mapping[str, float] | None = None) -> str:
-    """A validation in one line: the loss with its change since the start, and each kind."""
+def show_valid(
+    journal: Journal, when: str, measured: Mapping[str, float], before: Mapping[str, float] | None = None
+) -> None:
+    """A validation: the loss with its change since the start, then each kind."""
     change = f"（{measured['loss'] - before['loss']:+.3f}）" if before else ""
-    kinds = [f"{name} {measured[key]:.2f}" for key, name in KIND_NAMES.items() if key in measured]
-    return f"验证 {measured['loss']:.3f}{change} · " + " ".join(kinds)
+    journal.say(f"🔎 {when}的验证: loss {measured['loss']:.4f}{change}")
+    journal.say(
+        "   " + " · ".join(f"{name} {measured[key]:.2f}" for key, name in KIND_NAMES.items() if key in measured)
+    )
 
 
 def live_fields(phase: Phase, loss: float, tokens_per_second: float, peak_memory: int | None) -> list[str]:
@@ -174,13 +178,13 @@ def show_end(
         journal.say("\n   验证集: 每个 token 的负对数似然，训练前 → 训练后，越低越好")
         for line in bars(result["valid_before"], result["valid_after"]):
             journal.say(line)
-    journal.say("\n文件:")
-    journal.say(f"   adapter（第 {result['adapter_step']} 步） {settings.output / ADAPTER_DIR}")
-    journal.say(f"   指标、配置、说明      {settings.output / MODEL_DIR}")
-    if (settings.output / MODEL_DIR / CURVES).exists():
-        journal.say(f"   训练曲线              {settings.output / MODEL_DIR / CURVES}")
-    if journal.path is not None:
-        journal.say(f"   日志                  {journal.path}")
+    journal.say(f"\n文件（在 {settings.output.resolve()}）:")
+    curves = "、训练曲线" if (settings.output / MODEL_DIR / CURVES).exists() else ""
+    rows = [(ADAPTER_DIR, f"adapter（第 {result['adapter_step']} 步）"), (MODEL_DIR, f"指标、配置、说明{curves}")]
+    rows += [(CHECKPOINT_DIR, "检查点")]
+    rows += [(f"{LOG_DIR}/{journal.path.name}", "日志")] if journal.path is not None else []
+    for name, what in rows:
+        journal.say(f"   {name:<46} {what}")
     journal.say("\n接下来:")
     if loaded.simulated:
         journal.say("   模拟的 adapter 不能用来对话，评估和融合也会拒绝它。真正训练:")
