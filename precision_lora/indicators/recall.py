@@ -34,6 +34,7 @@ _VARIANTS = {
     "时长": "时间", "多久": "时间", "多长时间": "时间",
 }  # fmt: skip
 _SAME = re.compile("|".join(sorted(_VARIANTS, key=len, reverse=True)))
+_FILLER = re.compile(r"自行用药时限|自行|时限|推荐|建议|摄入量?|参考|时间|疗程|用量|常用|一般|首次|间隔")
 _SMALL = frozenset("的了是在有和就不也很都要会可以如果能到把被让给再每天日次人内外后前中时上下大小第一二三0123456789")
 # Two lengths of time are compared where their units are neighbours: days and weeks, not minutes and days.
 _TIME_STEPS = {"秒": 0, "分钟": 1, "小时": 2, "天": 3, "周": 4, "月": 5, "年": 6}
@@ -65,7 +66,8 @@ def _facts() -> tuple[tuple[knowledge.Fact, str, frozenset[str]], ...]:
         unit = fact.unit
         for period in _PERIODS:
             unit = unit.removesuffix(period)
-        found.append((fact, unit, _pairs(fold(fact.label))))
+        label = _FILLER.sub("", fold(fact.label))
+        found.append((fact, unit, _pairs(label if len(label) >= 2 else fold(fact.label))))
     return tuple(found)
 
 

@@ -10,6 +10,7 @@ from precision_lora.indicators import topics
 from precision_lora.indicators.findings import TERM, Finding
 from precision_lora.indicators.glosses import GLOSSES, LAY_WORDS, MISSPELT
 from precision_lora.indicators.reading import Consultation, Mention
+from precision_lora.indicators.relations import relations
 from precision_lora.lexicon import longest_match_pattern
 from precision_lora.numerals import fold
 
@@ -111,6 +112,8 @@ def find(c: Consultation) -> list[Finding]:
     found += _drug_classes(c)
     found += _wording(c)
     found += _repeats(c)
+    found += _relations(c)
+    found += _regions(c)
     return found
 
 
@@ -169,7 +172,7 @@ _FORMED = re.compile(
     r"心炎|脑炎|骨髓|功能不全|功能障碍|指征|体征|现象|反应|征|扫描|测定|定量|水平|通路|屏障|代谢|递质|受损|剥脱|浸润|"
     r"钙化|液化|灌注|耐药|抵抗|筛查|评分|分级|分期|阳性|阴性|疗法|减压|修补|吻合|电切|碎石|结扎|"
     r"[^的是有和个了这那]{2}(?:炎|癌|瘤|症|术|剂|碱|酸|钠|素|肽|醇))"
-    r"(?![痛疼])|[a-z]{2,6}-?\d{0,3}[a-z]?\d?(?![a-z]))"
+    r"(?![痛疼])|(?<![a-z])[a-z]{2,8}-?\d{0,3}[a-z]?\d?(?![a-z]))"
 )
 _FORM_STOPS = re.compile(
     r"^.*[的是有和查做要为由等及与或用可在到了把被这那您你我他她它不也都会能个种些看以对从先再并请加含按常叫]"
@@ -222,6 +225,41 @@ def _unlisted(c: Consultation) -> list[Finding]:
         if len(found) == 5:
             break
     return found
+
+
+_CONTRAST = re.compile(r"不|非|而|无|没|别|与|和|比|换|[。；;]")
+_REGIONS = ("颈椎", "腰椎", "胸椎", "膝关节", "髋关节", "肩关节", "腕关节", "踝关节")
+
+
+def _relations(c: Consultation) -> list[Finding]:
+    """What the answer says of drugs, signs and findings: right, or turned round."""
+    found: list[Finding] = []
+    for subject, right, wrong in relations():
+        for match in subject.finditer(c.a):
+            if not c.counts(match.start()):
+                continue
+            tail = c.a[match.end() : min(match.end() + 16, c.sentence_span(match.start())[1])]
+            good, bad = right.search(tail), wrong.search(tail)
+            span = match.start(), match.end()
+            if bad and (not good or bad.start() < good.start()) and not _CONTRAST.search(tail[: bad.start()]):
+                found.append(Finding(f"“{match[0]}”与“{bad[0]}”不相符", -1.2, TERM, *span, "诊断学与药品说明书"))
+            elif good and not _CONTRAST.search(tail[: good.start()]):
+                points = 0.3 * 0.6 ** sum(f.points > 0 for f in found)
+                found.append(Finding(f"说对了“{match[0]}”与“{good[0]}”的关系", points, TERM, *span, "诊断学与药品说明书"))
+            break
+    return found
+
+
+def _regions(c: Consultation) -> list[Finding]:
+    """Another joint or part of the spine than the one asked about."""
+    asked = [r for r in _REGIONS if r in c.q or (r[0] in c.q and r[0] in "颈腰膝髋肩腕踝")]
+    if len(asked) != 1 or asked[0][0] not in c.a:
+        return []
+    for region in _REGIONS:
+        place = c.a.find(region)
+        if region not in asked and place >= 0 and c.counts(place):
+            return [Finding(f"部位与所问不符：{region}", -0.4, TERM, place, place + len(region), _RULE)]
+    return []
 
 
 def _repeats(c: Consultation) -> list[Finding]:
