@@ -71,8 +71,6 @@ def draw_value(rng: Random, fact: Fact) -> tuple[str, str] | None:
 
 def reading(rng: Random, fact: Fact) -> str:
     """A laboratory value held against the fact, as in a book of exercises; empty where the fact is no range."""
-    if fact.meaning == "normal" and (pair := normal_pair(rng, fact)):
-        return pair
     drawn = draw_value(rng, fact)
     if drawn is None or fact.meaning not in ("normal", "diagnostic", "target", "grade"):
         return ""
@@ -96,10 +94,8 @@ def reading(rng: Random, fact: Fact) -> str:
     return f"{asked}{rng.choice(('判读：', '分析：'))}{rule}，{value}{outcome}。"
 
 
-def normal_pair(rng: Random, fact: Fact) -> str:
-    """A blood pressure reading graded by the tables; empty for other facts."""
-    if fact.quantity != "blood_pressure":
-        return ""
+def pressure_reading(rng: Random) -> str:
+    """A blood pressure graded by the tables."""
     systolic = rng.randrange(95, 200)
     diastolic = min(max(round(systolic * 0.62 + rng.uniform(-8, 12)), 55), 125)
     grade = (
@@ -186,14 +182,17 @@ def question(rng: Random) -> Row:
 def document(rng: Random) -> Row:
     """One row of reference text: ``{"text"}``, or ``{"messages"}`` for a question to the reference book."""
     kind = rng.random()
-    if kind < 0.35:
+    if kind < 0.3:
         return question(rng)
-    if kind < 0.5:
+    if kind < 0.4:
         facts = rng.sample(knowledge.facts(), rng.randint(3, 6))
         return {"text": "".join(statement(rng, fact) for fact in facts)}
     if kind < 0.75:
         normals = [f for f in knowledge.facts() if f.meaning in ("normal", "diagnostic", "grade", "target")]
-        readings = (reading(rng, rng.choice(normals)) for _ in range(rng.randint(3, 6)))
+        readings = (
+            pressure_reading(rng) if rng.random() < 0.25 else reading(rng, rng.choice(normals))
+            for _ in range(rng.randint(3, 6))
+        )
         return {"text": "\n".join(r for r in readings if r) or statement(rng, normals[0])}
     if kind < 0.88:
         return {"text": "\n".join(leaflet(rng, d) for d in rng.sample(knowledge.drugs(), 2))}
