@@ -76,7 +76,7 @@ def _ask_models(
     from precision_lora import generation, lora, model
 
     decoding = generation.Decoding(args.max_tokens, args.temp, args.seed, args.batch_size)
-    lora.read_adapter(adapter)  # a missing or damaged adapter is named before gigabytes are loaded
+    adapters.read_adapter(adapter, "评估")  # a missing or damaged adapter is named before gigabytes are loaded
     print(f"📦 加载基础模型: {args.base_model}")
     base = model.load_base(args.base_model)
     lora.load_adapter(base.model, adapter)

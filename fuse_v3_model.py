@@ -272,7 +272,7 @@ def main() -> int:
     args = parse()
     base_path, adapter_path, output = resolve_paths(args)
     base = read_base(base_path)
-    adapter = read_adapter(adapter_path)
+    adapter = read_adapter(adapter_path, "融合")
     check_request(args, base_path, adapter_path, output)
     check_model = not args.no_model_check and mlx_is_there()
     if check_model and (hint := use_fast_blas()):

@@ -34,6 +34,10 @@ class AdapterLayer:
     b: Tensor
     scale: float
 
+    @property
+    def rank(self) -> int:
+        return self.b.shape[-1] if len(self.b.shape) == 3 else self.a.shape[-1]
+
 
 @dataclass(frozen=True)
 class Adapter:
@@ -45,20 +49,19 @@ class Adapter:
     @property
     def rank(self) -> int:
         """The largest rank of its layers."""
-        return max(min(layer.a.shape[-1], layer.b.shape[0 if len(layer.b.shape) == 2 else -1]) for layer in self.layers)
+        return max(layer.rank for layer in self.layers)
 
 
-def read_adapter(folder: Path) -> Adapter:
-    """Read an adapter folder's settings and tensor headers.
+def read_adapter(folder: Path, use: str) -> Adapter:
+    """Read an adapter folder's settings and tensor headers; ``use`` is what is wanted of it, for the refusals.
 
-    Raises: UserError where it is missing, simulated, DoRA or a full fine-tune, incomplete, or holds tensors that its
-    own settings leave out (mlx-lm refuses those as well).
+    Raises: UserError where it is missing, simulated, DoRA or a full fine-tune, damaged, or not made of LoRA pairs.
     """
     config = _read_config(folder)
     weights = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if weights is None:
         raise UserError(f"adapter 缺少权重文件: {folder / WEIGHT_FILES[0]}", *_TRAIN_FIRST)
-    _refuse_unsupported(folder, config)
+    _refuse_unsupported(folder, config, use)
     scale = _scale(folder, config)
     tensors = read_shard(weights).tensors
     problems, layers = [], []
@@ -67,12 +70,14 @@ def read_adapter(folder: Path) -> Adapter:
         if leaf in _PAIRS.values() and any(f"{module}.{first}" in tensors for first in _PAIRS):
             continue
         if leaf == "m":
-            raise _dora(folder)
+            raise _dora(folder, use)
         partner = tensors.get(f"{module}.{_PAIRS.get(leaf, '')}")
         if leaf not in _PAIRS or partner is None:
             problems.append(f"{name} {tensor.shape}: 不是成对的 LoRA 权重")
         elif tensor.dtype not in FLOAT_DTYPES or partner.dtype not in FLOAT_DTYPES:
             problems.append(f"{name} {tensor.dtype}/{partner.dtype}: 不是浮点数")
+        elif not _is_pair(tensor.shape, partner.shape):
+            problems.append(f"{name} {tensor.shape}、{partner.shape}: 形状不成对")
         else:
             layers.append(AdapterLayer(module, tensor, partner, scale))
     if problems:
@@ -100,9 +105,18 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _dora(folder: Path) -> UserError:
+def _is_pair(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether the shapes share a rank, and for experts their number."""
+    if len(a) == 3:
+        return len(b) == 3 and a[0] == b[0] and a[1] == b[2]
+    return len(a) == len(b) == 2 and a[1] == b[0]
+
+
+def _dora(folder: Path, use: str) -> UserError:
     return UserError(
-        f"不支持融合 DoRA adapter: {folder}", "用 LoRA 重新训练（fine_tune_type: lora）", "或用 mlx_lm.fuse 融合 DoRA"
+        f"不支持 DoRA adapter，不能{use}: {folder}",
+        "用 LoRA 重新训练（fine_tune_type: lora）",
+        "或先用 mlx_lm.fuse 把它融合进基础模型",
     )
 
 
@@ -125,13 +139,15 @@ def refuse_simulated_folder(folder: Path, use: str) -> None:
         refuse_simulated(folder, config, use)
 
 
-def _refuse_unsupported(folder: Path, config: Mapping[str, Any]) -> None:
-    refuse_simulated(folder, config, "融合")
+def _refuse_unsupported(folder: Path, config: Mapping[str, Any], use: str) -> None:
+    refuse_simulated(folder, config, use)
     kind = config.get("fine_tune_type", "lora")
     if kind == "dora" or config.get("use_dora"):
-        raise _dora(folder)
+        raise _dora(folder, use)
     if kind != "lora":
-        raise UserError(f"不支持融合 fine_tune_type 为 {kind!r} 的训练结果: {folder}", "融合只适用于 LoRA adapter")
+        raise UserError(
+            f"不支持 fine_tune_type 为 {kind!r} 的训练结果，不能{use}: {folder}", "换用 mlx-lm 训练出的 LoRA adapter"
+        )
 
 
 def _scale(folder: Path, config: Mapping[str, Any]) -> float:

@@ -1,14 +1,13 @@
 """LoRA on a loaded model: which modules, attaching, and starting from an earlier adapter.
 
 Adapters are mlx-lm's: ``adapters.safetensors`` with ``<module path>.lora_a`` / ``.lora_b`` and ``adapter_config.json``
-whose ``keys`` are full module paths (mlx-vlm refuses relative ones).
+whose ``keys`` are full module paths (mlx-vlm refuses relative ones). Earlier ones are read as `adapters` does.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 from mlx_lm.tuner.lora import LoRALinear, LoRASwitchLinear
 
-from precision_lora.adapters import refuse_simulated
+from precision_lora.adapters import Adapter, AdapterLayer, read_adapter
+from precision_lora.base_folder import canonical
 from precision_lora.errors import UserError
 from precision_lora.model import (
     LINEAR_TYPES,
@@ -117,107 +117,80 @@ def attach_lora(model: nn.Module, spec: LoraSpec, seed: int) -> None:
     # The base inside each new module stays frozen: `freeze` above marked it before it was wrapped.
 
 
-@dataclass(frozen=True)
-class OldAdapter:
-    """An mlx-lm LoRA adapter on disk: its rank, scale, module paths and tensors."""
-
-    rank: int
-    scale: float
-    keys: tuple[str, ...]
-    arrays: dict[str, mx.array]
-
-
-def read_adapter(folder: Path) -> OldAdapter:
-    """Read ``adapter_config.json`` and ``adapters.safetensors`` of a LoRA adapter.
+def matching_layers(model: nn.Module, adapter: Adapter) -> dict[str, AdapterLayer]:
+    """The adapter's layers by the model's own module paths, which may differ from the adapter's in their wrappers.
 
     Raises:
-        UserError: files missing or unreadable, or a kind other than LoRA.
+        UserError: it was trained on a model of another layout; all misfits counted, the first named.
     """
-    config_path, weights_path = folder / ADAPTER_CONFIG, folder / ADAPTER_FILE
-    for path in (config_path, weights_path):
-        if not path.is_file():
-            raise UserError(f"adapter 文件不存在: {path}", "--adapter-path 指向含这两个文件的文件夹，例如 adapters_v2")
-    try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-        kind = config.get("fine_tune_type", "lora")
-        scale = float(config["lora_parameters"]["scale"]) if kind == "lora" else 0.0
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        fix = "换用 mlx-lm 训练出的 LoRA adapter"
-        raise UserError(f"adapter 配置无法读取: {config_path}（{error!r}）", fix) from None
-    refuse_simulated(folder, config, "使用")
-    if kind != "lora":
-        raise UserError(f"只能从 LoRA adapter 开始，{folder} 是 {kind}", "先用 fuse 把它并入基础模型，再训练")
-    try:
-        arrays = mx.load(str(weights_path))
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"adapter 权重无法读取: {weights_path}（{error}）", "重新复制这个 adapter") from None
-    assert isinstance(arrays, dict)
-    keys = tuple(sorted(name.removesuffix(".lora_a") for name in arrays if name.endswith(".lora_a")))
-    if not keys or {f"{k}.lora_{x}" for k in keys for x in "ab"} != arrays.keys():
-        raise UserError(f"adapter 权重不是成对的 lora_a / lora_b: {weights_path}", "换用 mlx-lm 训练出的 LoRA adapter")
-    first = arrays[f"{keys[0]}.lora_a"]
-    return OldAdapter(first.shape[-1] if first.ndim == 2 else first.shape[-2], scale, keys, arrays)
-
-
-def check_fits(model: nn.Module, old: OldAdapter, folder: Path) -> None:
-    """Raises UserError when ``old`` was trained on a model of another layout: all misfits counted, the first named."""
     modules = dict(model.named_modules())
-    misfits = []
-    for key in old.keys:
-        module = modules.get(key)
+    paths = {canonical(name): name for name in modules}
+    found, misfits = {}, []
+    for layer in adapter.layers:
+        path = layer.module if layer.module in modules else paths.get(canonical(layer.module), "")
+        module = modules.get(path) if path else None
         if not isinstance(module, (*LINEAR_TYPES, *SWITCH_TYPES)):
-            misfits.append(f"{key}: 模型里没有这一层")
+            misfits.append(f"{layer.module}: 模型里没有这个线性层")
             continue
-        a, b = old.arrays[f"{key}.lora_a"].shape, old.arrays[f"{key}.lora_b"].shape
         width, height = dimensions(module)
-        experts = (module.num_experts,) if isinstance(module, SWITCH_TYPES) else ()
-        wanted = (
-            ((*experts, old.rank, width), (*experts, height, old.rank))
-            if experts
-            else ((width, old.rank), (old.rank, height))
-        )
-        if (a, b) != wanted:
-            misfits.append(f"{key}: adapter 是 {a}、{b}，模型要 {wanted[0]}、{wanted[1]}")
+        wanted_a: tuple[int, ...] = (width, layer.rank)
+        wanted_b: tuple[int, ...] = (layer.rank, height)
+        if isinstance(module, SWITCH_TYPES):
+            wanted_a, wanted_b = (module.num_experts, layer.rank, width), (module.num_experts, height, layer.rank)
+        if (layer.a.shape, layer.b.shape) != (wanted_a, wanted_b):
+            misfits.append(
+                f"{layer.module}: adapter 是 {layer.a.shape}、{layer.b.shape}，模型要 {wanted_a}、{wanted_b}"
+            )
+        found[path] = layer
     if misfits:
         raise UserError(
-            f"adapter 与基础模型不匹配: {folder}（{len(misfits)} 处，如 {misfits[0]}）",
+            f"adapter 与基础模型不匹配: {adapter.folder}（{len(misfits)} 处，如 {misfits[0]}）",
             "用训练它时的基础模型: --base-model …",
         )
+    return found
 
 
-def warm_start(model: nn.Module, old: OldAdapter, spec: LoraSpec) -> None:
-    """Fill attached LoRA modules from ``old`` so that the model computes what base + old adapter does.
+def warm_start(model: nn.Module, old: Mapping[str, AdapterLayer], spec: LoraSpec) -> None:
+    """Fill attached LoRA modules from ``old``, so that the model computes what base + old adapter does.
 
     The old A takes the first ranks, the rest keep their random start with B zero; B carries the ratio of the scales.
-    ``spec.keys`` must contain ``old.keys`` and ``spec.rank`` be at least ``old.rank``.
+    ``spec.keys`` must contain the paths in ``old``, and ``spec.rank`` be at least its largest rank.
     """
-    now, ratio, rank = trainable(model), old.scale / spec.scale, old.rank
-    for key in old.keys:
-        a, b = (old.arrays[f"{key}.lora_{x}"].astype(mx.float32) for x in "ab")
+    now = trainable(model)
+    files = {tensor.file for layer in old.values() for tensor in (layer.a, layer.b)}
+    stored = {name: array for file in files for name, array in mx.load(str(file)).items()}  # type: ignore[union-attr]
+    for key, layer in old.items():
+        a, b = (stored[tensor.name].astype(mx.float32) for tensor in (layer.a, layer.b))
+        b = b * (layer.scale / spec.scale)
         name_a, name_b = f"{key}.lora_a", f"{key}.lora_b"
         if a.ndim == 3:  # experts: A (E, r, in), B (E, out, r)
-            now[name_a] = mx.concatenate([a, now[name_a][:, rank:]], axis=1)
-            now[name_b] = mx.concatenate([b * ratio, now[name_b][:, :, rank:]], axis=2)
+            now[name_a] = mx.concatenate([a, now[name_a][:, layer.rank :]], axis=1)
+            now[name_b] = mx.concatenate([b, now[name_b][:, :, layer.rank :]], axis=2)
         else:
-            now[name_a] = mx.concatenate([a, now[name_a][:, rank:]], axis=1)
-            now[name_b] = mx.concatenate([b * ratio, now[name_b][rank:]], axis=0)
+            now[name_a] = mx.concatenate([a, now[name_a][:, layer.rank :]], axis=1)
+            now[name_b] = mx.concatenate([b, now[name_b][layer.rank :]], axis=0)
     set_trainable(model, now)
 
 
 def plan_lora(
-    model: nn.Module, rank: int, scale: float, dropout: float, targets: str, num_layers: int, old: OldAdapter | None
+    model: nn.Module,
+    rank: int,
+    scale: float,
+    dropout: float,
+    targets: str,
+    num_layers: int,
+    old: Mapping[str, AdapterLayer],
 ) -> LoraSpec:
-    """The adapter to attach: the wanted targets, joined with those of an earlier adapter.
+    """The adapter to attach: the wanted targets, joined with those of an earlier adapter (none: empty).
 
     Raises:
         UserError: no module matches, or the earlier adapter has a larger rank.
     """
     keys = target_modules(model, targets, num_layers)
-    if old is None:
-        return LoraSpec(rank, scale, dropout, keys)
-    if old.rank > rank:
-        raise UserError(f"--lora-rank {rank} 小于已有 adapter 的秩 {old.rank}", f"--lora-rank {old.rank} 或更大")
-    return LoraSpec(rank, scale, dropout, tuple(dict.fromkeys((*keys, *old.keys))))
+    largest = max((layer.rank for layer in old.values()), default=0)
+    if largest > rank:
+        raise UserError(f"--lora-rank {rank} 小于已有 adapter 的秩 {largest}", f"--lora-rank {largest} 或更大")
+    return LoraSpec(rank, scale, dropout, tuple(dict.fromkeys((*keys, *old))))
 
 
 def load_adapter(model: nn.Module, folder: Path) -> LoraSpec:
@@ -226,9 +199,9 @@ def load_adapter(model: nn.Module, folder: Path) -> LoraSpec:
     Raises:
         UserError: files missing, not a LoRA adapter, or trained on another model.
     """
-    old = read_adapter(folder)
-    check_fits(model, old, folder)
-    spec = LoraSpec(old.rank, old.scale, 0.0, old.keys)
+    adapter = read_adapter(folder, "使用")
+    old = matching_layers(model, adapter)
+    spec = LoraSpec(adapter.rank, adapter.layers[0].scale, 0.0, tuple(old))
     attach_lora(model, spec, seed=0)
     warm_start(model, old, spec)
     return spec

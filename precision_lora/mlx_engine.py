@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from precision_lora import cpu_kernels, lora, model, step
+from precision_lora import adapters, cpu_kernels, lora, model, step
 from precision_lora.base_folder import read_base
 from precision_lora.batching import MicroBatch
 from precision_lora.checkpoint import Snapshot
@@ -30,9 +30,10 @@ def load(settings: TrainConfig, blas_hint: str | None) -> Loaded:
     """
     group = mx.distributed.init()
     base = model.load_base(settings.base_model)
-    old = lora.read_adapter(Path(settings.adapter_path).expanduser()) if settings.adapter_path else None
-    if old is not None:
-        lora.check_fits(base.model, old, Path(str(settings.adapter_path)))
+    old = {}
+    if settings.adapter_path:
+        adapter = adapters.read_adapter(Path(settings.adapter_path).expanduser(), "接着训练")
+        old = lora.matching_layers(base.model, adapter)
     spec = lora.plan_lora(
         base.model,
         settings.lora_rank,
@@ -43,7 +44,7 @@ def load(settings: TrainConfig, blas_hint: str | None) -> Loaded:
         old,
     )
     lora.attach_lora(base.model, spec, settings.seed)
-    if old is not None:
+    if old:
         lora.warm_start(base.model, old, spec)
     parameters = model.count(model.trainable(base.model).values())
     return Loaded(

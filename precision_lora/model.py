@@ -141,10 +141,12 @@ def _dequantised(module: nn.Module) -> nn.Module | None:
         return None
     if module.get("global_scale") is not None:
         return None
+    # Products with scales of 16 bits would be rounded to 16 bits; only affine scales are floats.
+    affine = module.mode == "affine"
     weight = mx.dequantize(
         module.weight,
-        module.scales,
-        module.get("biases"),
+        module.scales.astype(mx.float32) if affine else module.scales,
+        module.biases.astype(mx.float32) if affine else None,
         group_size=module.group_size,
         bits=module.bits,
         mode=module.mode,

@@ -310,7 +310,7 @@ def load(settings: TrainConfig, remarks: Sequence[str]) -> Loaded:
     if tokenizer is None:
         raise UserError(f"没有可用的分词器: {path}", "用 --base-model 指向一个含 tokenizer.json 的模型文件夹")
     if settings.adapter_path:
-        adapters.read_adapter(Path(settings.adapter_path).expanduser())
+        adapters.read_adapter(Path(settings.adapter_path).expanduser(), "接着训练")
         told.append(f"⚠️  模拟不从已有的 adapter 开始，只检查了它: {settings.adapter_path}")
     digest = hashlib.sha256(b"simulation\0" + (path / "tokenizer.json").read_bytes())
     digest.update(str(tokenizer.chat_template).encode())

@@ -22,7 +22,7 @@ EXPERTS = ("switch_mlp.gate_proj", "switch_mlp.up_proj", "switch_mlp.down_proj")
 
 
 def fuse(base: Path, adapter: Path, out: Path, precision: str = "same", dequantize: bool = False) -> fusing.FusePlan:
-    plan = fusing.make_plan(read_base(base), read_adapter(adapter), precision, dequantize)
+    plan = fusing.make_plan(read_base(base), read_adapter(adapter, "融合"), precision, dequantize)
     out.mkdir()
     fusing.write(plan, out)
     fusing.check_files(plan, out)
@@ -335,7 +335,7 @@ def test_effect_with_weights_left_as_they_are(
     config = made.vl_config()
     base = made.write_base(tmp_path / "base", config, dtype="F32", bits=bits, mode=mode)
     made.write_adapter(tmp_path / "ad", config, ("q_proj", "switch_mlp.down_proj"), relative=0.05)
-    plan = fusing.make_plan(read_base(base), read_adapter(tmp_path / "ad"), "same")
+    plan = fusing.make_plan(read_base(base), read_adapter(tmp_path / "ad", "融合"), "same")
     prompts = effect.make_prompts(base)
     variants = (effect.BASE, effect.ADAPTER, "same")
     plain = effect.measure(base, prompts, effect.touches({"same": plan}), variants)
@@ -371,7 +371,8 @@ def test_candidates(tmp_path: Path, dtype: str, bits: int, expected: tuple[str, 
     config = made.vl_config()
     base = read_base(made.write_base(tmp_path / "base", config, dtype=dtype, bits=bits))
     made.write_adapter(tmp_path / "ad", config, ("q_proj",))
-    assert fusing.candidate_precisions(base, merging.find_sites(base, read_adapter(tmp_path / "ad"))) == expected
+    sites = merging.find_sites(base, read_adapter(tmp_path / "ad", "融合"))
+    assert fusing.candidate_precisions(base, sites) == expected
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -388,7 +389,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 
 def refused(base: Path, adapter: Path) -> str:
     with pytest.raises(UserError) as caught:
-        fusing.make_plan(read_base(base), read_adapter(adapter), "same")
+        fusing.make_plan(read_base(base), read_adapter(adapter, "融合"), "same")
     assert caught.value.fixes
     return caught.value.message
 

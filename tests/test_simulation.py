@@ -440,15 +440,7 @@ def test_evaluate_and_fuse_refuse_the_adapter(no_mlx, finished, tmp_path):
         (line,) = [line for line in said.splitlines() if line.startswith("❌")]
         assert "模拟" in line and str(adapter) in line
     with pytest.raises(UserError, match="模拟"):
-        adapters.read_adapter(adapter)
-
-
-def test_the_model_reader_refuses_it_too(finished):
-    pytest.importorskip("mlx.core")
-    from precision_lora import lora
-
-    with pytest.raises(UserError, match="模拟"):
-        lora.read_adapter(finished[0] / "adapters_v3_precision")
+        adapters.read_adapter(adapter, "融合")
 
 
 def test_a_simulated_and_a_real_run_never_continue_each_other(place, no_mlx, finished, tmp_path):
