@@ -30,6 +30,9 @@ for argument in "$@"; do
     esac
 done
 
+# A simulation leaves nothing to evaluate or to fuse, and has said so.
+grep -qs '"simulated": true' demo_run/adapters_v3_precision/adapter_config.json && demo=no
+
 if [ "$demo" = yes ]; then
     printf '\n📊 评估: V2与V3对照\n'
     # Exit code 3 is a finding about the answers, which the table shows; the demo goes on to fuse all the same.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -34,6 +35,9 @@ class UserError(Exception):
 
 def run_main(main: Callable[[], int]) -> int:
     """Run a script's ``main`` and return its exit code; only bugs keep their traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console of another code page must not end a run over a picture
+            stream.reconfigure(errors="replace")
     try:
         return main()
     except UserError as error:

@@ -86,6 +86,10 @@ def copy_file(source: Path, target: Path, progress: Progress) -> bool:
     if clone_file(source, target):
         progress(size)
         return True
+    if not hasattr(os, "pread"):  # Windows
+        shutil.copyfile(source, target)
+        progress(size)
+        return False
     with target.open("wb") as writer:
         copy_range(source, writer.fileno(), 0, size, 0, progress)
     return False
@@ -168,6 +172,8 @@ def clean_leftovers(target: Path) -> list[Path]:
 
 def sync_tree(folder: Path) -> None:
     """Have every file and folder below ``folder`` on the disk, so that a power cut cannot undo a later rename."""
+    if sys.platform == "win32":  # syncs files open for writing alone, and no folders
+        return
     for parent, _, names in os.walk(folder):
         for path in [*(os.path.join(parent, name) for name in names), parent]:
             descriptor = os.open(path, os.O_RDONLY)
@@ -195,6 +201,8 @@ def publish(staging: Path, target: Path) -> None:
 
 def _exchange(one: Path, other: Path) -> bool:
     """Swap two names in one step; False where the system cannot."""
+    if sys.platform == "win32":
+        return False
     library = ctypes.CDLL(None, use_errno=True)
     first, second = os.fsencode(one), os.fsencode(other)
     try:
@@ -206,6 +214,8 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
+    if sys.platform == "win32":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

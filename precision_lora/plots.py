@@ -144,15 +144,9 @@ def plot_training(
     validated += [entry for entry in history if entry.get("valid")]
     valid_at = [entry["step"] for entry in validated]
     valid_loss = [entry["valid"]["loss"] for entry in validated]
-    loss_axes.plot(
-        valid_at,
-        valid_loss,
-        "o-",
-        color="#c2410c",
-        markersize=4,
-        label="验证损失" if chinese else "validation",
-        clip_on=False,
-    )
+    if validated:
+        label = "验证损失" if chinese else "validation"
+        loss_axes.plot(valid_at, valid_loss, "o-", color="#c2410c", markersize=4, label=label, clip_on=False)
     if smoothed:
         # The first steps may be far above the rest; the picture shows where the run is, not where it began.
         top = max([*valid_loss, sorted(losses)[int(0.99 * (len(losses) - 1))]])

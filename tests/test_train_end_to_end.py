@@ -286,3 +286,29 @@ def test_warm_start_from_the_finished_adapter(place, done, tmp_path):
     assert state["valid_before"]["loss"] == pytest.approx(finished["loss"], rel=1e-5)
     shapes = {v.shape for v in load_file(tmp_path / "out/adapters_v3_precision/adapters.safetensors").values()}
     assert all(6 in shape for shape in shapes) and "起点" in said
+
+
+def test_a_real_run_never_goes_on_from_a_simulation(place, tmp_path):
+    output = tmp_path / "out"
+    train(place, output, "--simulate")
+    said = train(place, output, "--resume", expected=2)
+    assert "来自模拟训练，不能用真正的训练接着做" in said and "--overwrite" in said
+    train(place, output, "--overwrite")
+    config = json.loads((output / "adapters_v3_precision/adapter_config.json").read_text())
+    assert (
+        "simulated" not in config
+        and "simulated" not in (output / "checkpoints_v3_precision/step_8/state.json").read_text()
+    )
+    # And nothing that really trained gives way to a simulation.
+    said = train(place, output, "--simulate", "--overwrite", expected=2)
+    assert "模拟不会覆盖它" in said
+
+
+def test_a_simulation_reads_the_data_as_the_real_run_does(place, done, tmp_path):
+    train(place, tmp_path / "out", "--simulate", "--steps", "1")
+    records = [
+        json.loads((folder / "finetuned_model_v3_precision/training_config.json").read_text())
+        for folder in (done, tmp_path / "out")
+    ]
+    assert records[0]["data"] == records[1]["data"]
+    assert "simulated" not in records[0] and records[1]["simulated"] is True
