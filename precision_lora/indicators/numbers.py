@@ -9,6 +9,8 @@ from functools import cache
 from precision_lora import factcheck, knowledge
 from precision_lora.asker import Asker, read_asker
 from precision_lora.claims import candidates, canonical_factor, measures, ranges
+from precision_lora.dosing import drugs, limits
+from precision_lora.indicators.arithmetic import sums, tablets
 from precision_lora.indicators.findings import NUMBER, Finding
 from precision_lora.indicators.reading import Consultation
 from precision_lora.indicators.recall import Recalled, recall
@@ -18,6 +20,7 @@ from precision_lora.numerals import fold
 from precision_lora.placement import zone
 from precision_lora.quantities import Quantity
 from precision_lora.readings import Reading
+from precision_lora.unit_forms import convert
 
 _RULE = "评分规则：数值核对"
 _GUIDE = "中国高血压防治指南（2024年修订版）"
@@ -120,6 +123,12 @@ def find(c: Consultation) -> list[Finding]:
             continue
         if points > 0 or not any(start < e and s < end for s, e in wrong):
             found.append(Finding(text, points, NUMBER, start, end, "摩尔质量换算"))
+    for done in sums(c.a, c.quantities, c.asked):
+        if done.right and not any(f.points > 0.5 and f.start <= done.start < f.end for f in found):
+            found.append(Finding("算得正确", 0.6, NUMBER, done.start, done.end, "算术"))
+        elif not done.right and not any(done.start < e and s < done.end for s, e in wrong):
+            found.append(Finding(f"算错或比错：{done.note}", -1.6, NUMBER, done.start, done.end, "算术"))
+    found += _tablets(c)
     grade = grade_said(c)
     if grade and grade[0] == grade[1]:
         found.append(Finding(f"血压分级判断正确：{grade[0]}级", 0.6, NUMBER, grade[2], grade[3], _GUIDE))
@@ -139,7 +148,7 @@ def _recalled(c: Consultation, readings: list[Reading]) -> dict[int, Recalled]:
     found: dict[int, Recalled] = {}
     for index, reading in enumerate(readings):
         q = reading.quantity
-        if reading.verdict != "unchecked" or q.measures is not None or q.unit in ("岁", "%", "倍"):
+        if reading.verdict != "unchecked" or q.measures in drugs() or q.unit in ("岁", "%", "倍"):
             continue
         first, last = c.sentence_span(q.start)
         if _CHANGED.search(c.a[max(first, q.start - 4) : q.start]):
@@ -160,6 +169,27 @@ def _recalled(c: Consultation, readings: list[Reading]) -> dict[int, Recalled]:
 
 # 偏高3 mmHg: a difference, no value.
 _CHANGED = re.compile(r"[高低升降差多少增减]了?$")
+
+
+def _tablets(c: Consultation) -> list[Finding]:
+    """Tablets multiplied by their strength, against what the drug's table allows in one intake or day."""
+    names = {q.measures for q in (*c.quantities, *c.asked) if q.measures in drugs()}
+    known = limits(names.pop() or "") if len(names) == 1 else None
+    if known is None or known.unit is None or known.high is None:
+        return []
+    allowed = max(known.daily or 0.0, known.high)
+    found: list[Finding] = []
+    for q, amount, unit in tablets(c.a, c.quantities, c.asked):
+        dose = convert(amount, unit, known.unit)
+        if dose is None:
+            continue
+        if dose > allowed * 1.001:
+            note = f"{q.text}合{dose:g}{known.unit}，超过最大量{allowed:g}{known.unit}"
+            return [Finding(f"片数折算后过量：{note}", -1.8, NUMBER, q.start, q.end, known.source)]
+        if not found:
+            note = f"{q.text}合{dose:g}{known.unit}"
+            found.append(Finding(f"片数折算后在限量之内：{note}", 0.4, NUMBER, q.start, q.end, known.source))
+    return found
 
 
 def _plain_value(q: Quantity) -> float:
@@ -332,7 +362,7 @@ def _readings(c: Consultation) -> list[Reading]:
         first, last = c.sentence_span(next(k.start for k in c.clauses if k.sentence == number))
         open_ones = any(
             first <= r.quantity.start < last and r.verdict == "unchecked" and r.quantity.measures is None
-            and (r.quantity.unit or r.quantity.comparator) and r.quantity.unit not in _TIMES
+            and (r.quantity.unit or r.quantity.comparator or r.quantity.form == "range") and r.quantity.unit not in _TIMES
             for r in readings
         )  # fmt: skip
         if not open_ones and not _BARE_BOUND.search(c.a, first, last):
@@ -352,7 +382,7 @@ def _readings(c: Consultation) -> list[Reading]:
                     if (
                         old.verdict == "unchecked"
                         and old.quantity.measures is None
-                        and (old.quantity.unit or old.quantity.comparator)
+                        and (old.quantity.unit or old.quantity.comparator or old.quantity.form == "range")
                     ):
                         out[known[span]] = moved
                 elif again.quantity.comparator and not any(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from precision_lora import knowledge, quantities
@@ -314,6 +314,28 @@ def _mark_lists(clauses: list[Clause], terms: bytearray) -> tuple[Clause, ...]:
     return tuple(out)
 
 
+_OPERATOR = re.compile(r"[=≈÷×<>≥≤+]|约|换")
+_SPACED = re.compile(r"[\u4e00-\u9fff] +[\u4e00-\u9fff]")
+_MARK = re.compile(r"[，,。；;：:、！？!?\s]+")
+
+
+def _terse(a: str, letters: int, terms: bytearray, clauses: tuple[Clause, ...]) -> bool:
+    """Whether a text is short clinical writing: few clauses of some length, no bare list, no string of keywords."""
+    if letters > 70 or not 1 <= len(clauses) <= 7 or _SPACED.search(a) or a.count("、") > 5:
+        return False
+    if any(c.worth in ("repeat", "echo", "broken") for c in clauses):
+        return False
+    if letters / len(clauses) < 5.5 or (len(clauses) == 1 and letters > 22):
+        return False
+    texts = [t for t in _MARK.split(a) if _HAN.search(t)]
+    if len(texts) >= 4 and sum(map(len, texts)) / len(texts) < 4.2:
+        return False
+    units = _mask(a, _DIGITS_AND_UNITS)
+    plain = sum(1 for i, ch in enumerate(a) if not terms[i] and not units[i] and _HAN.match(ch))
+    calculated = bool(re.search(r"\d", a)) and bool(_OPERATOR.search(a)) and bool(_HAN.search(a))
+    return plain >= max(2, letters // 14) or calculated
+
+
 def _judge(a: str, terms: bytearray, clauses: tuple[Clause, ...], question_bigrams: set[str]) -> tuple[bool, str]:
     """(is this an answer at all, why not)."""
     letters = _letters(a)
@@ -322,6 +344,12 @@ def _judge(a: str, terms: bytearray, clauses: tuple[Clause, ...], question_bigra
     han = len(_HAN.findall(a))
     if han < 2 or han / letters < 0.25:
         return False, "没有中文内容" if han < 2 or not re.search(r"\d", a) else "只有数字，没有说明"
+    if _terse(a, letters, terms, clauses):
+        likely, pairs = plausibility(a)
+        own = bigrams(a)
+        echoed = letters >= 8 and question_bigrams and len(own & question_bigrams) / max(1, len(own)) >= 0.72
+        if not echoed and (pairs < 8 or likely >= _IMPLAUSIBLE):
+            return True, ""
     prose = [c for c in clauses if c.worth == "prose"]
     good = sum(_letters(c.text) for c in prose)
     if good / letters < 0.4:
@@ -412,6 +440,8 @@ def read(question: str, answer: str) -> Consultation:
     terms = _mask(a, term_table()[0])
     clauses = _clauses(a, terms, question_bigrams, _same_speaker(q))
     genuine, reason = _judge(a, terms, clauses, question_bigrams)
+    if genuine and _terse(a, _letters(a), terms, clauses):
+        clauses = tuple(replace(c, worth="prose") for c in clauses)
     about, around = topics.fields_of_question(q)
     asked_terms = find_terms(q)
     if any(m.term.category == "disease" and not topics.fields_of(fold(m.term.term)) for m in asked_terms):

@@ -18,9 +18,9 @@ from precision_lora.quantities import Quantity
 from precision_lora.unit_forms import convert
 
 # Share of a label's weight that question and sentence must hold.
-_SHARED = 0.5
+_SHARED = 0.4
 # The same, for saying that a number is wrong.
-_SURELY = 0.6
+_SURELY = 0.5
 # Labels this close to the best one are all meant.
 _NEAR = 0.8
 # How far from every bound a number must be to be called wrong.
@@ -67,6 +67,7 @@ def _facts() -> tuple[tuple[knowledge.Fact, str, frozenset[str]], ...]:
         for period in _PERIODS:
             unit = unit.removesuffix(period)
         label = _FILLER.sub("", fold(fact.label))
+        unit = {"孕周": "周", "月龄": "月", "mL": "ml"}.get(unit, unit)
         found.append((fact, unit, _pairs(label if len(label) >= 2 else fold(fact.label))))
     return tuple(found)
 
@@ -107,10 +108,13 @@ def recall(value: Quantity, context: str) -> Recalled | None:
     unit, own = value.unit, _pairs(context)
     for period in _PERIODS:
         unit = unit.removesuffix(period)
+    unit = {"孕周": "周", "月龄": "月", "mL": "ml"}.get(unit, unit)
     weights = _weights()
     ranked = []
     for fact, fact_unit, pairs in _facts():
         if not pairs or convert(1.0, unit, fact_unit) is None:
+            continue
+        if value.measures is not None and value.measures != fact.quantity:
             continue
         if abs(_TIME_STEPS.get(unit, 0) - _TIME_STEPS.get(fact_unit, 0)) > 1:
             continue

@@ -370,7 +370,7 @@ def _class_pattern() -> re.Pattern[str]:
     return re.compile(longest_match_pattern([*_ALL_CLASSES, *(w for v in _CLASS_WORDS.values() for w in v.split())]))
 
 
-_IS_CLASS = re.compile(r"属于|是一?种?|（|\(|这类|这种|为|如|像|包括|代表|类的|里的")
+_IS_CLASS = re.compile(r"属于?|是一?种?|（|\(|这类|这种|为|如|像|包括|代表|类的|里的")
 
 
 def _drug_classes(c: Consultation) -> list[Finding]:

@@ -147,6 +147,47 @@ _VAGUE = (
 )  # fmt: skip
 
 
+_TOLD_NOT = re.compile(r"(?:不要|别|不能|勿|不可|避免|不用|禁止|不得|不宜|不应|忌|切莫)[^，。；]{0,5}$")
+# What the question is about : what must not be advised then. Regular expressions on folded text.
+_OUT_OF_PLACE = tuple(
+    (re.compile(asked), re.compile(told), why)
+    for asked, told, why in (
+        (r"痛风.{0,6}(?:发作|疼|肿)|脚趾.{0,6}(?:疼|肿)", r"(?:马上|立即|赶紧|直接|现在|就)[^，。；]{0,4}(?:别嘌醇|非布司他|苯溴马隆)|热敷|按摩|多揉",
+         "痛风急性期不开始降尿酸、不热敷"),
+        (r"感冒|流清?鼻涕|流感|病毒", r"(?:要|吃|用|来|加|上|开)点?(?:头孢|阿莫西林|阿奇霉素|左氧氟沙星|抗生素|消炎药)", "病毒感染不用抗生素"),
+        (r"腹泻|拉肚子|水样便|轮状", r"禁食|停奶|断奶|饿(?:一|两|几)(?:顿|天)|吃[^，。；]{0,4}(?:头孢|诺氟沙星)", "腹泻不禁食、不随意用抗生素"),
+        (r"漏服|忘(?:了|记)?(?:吃|服)", r"双份|两倍|补两片|一次(?:吃)?两片|加倍|两次的?(?:量)?一起", "漏服后不加倍补服"),
+        (r"漏|优甲乐|甲减", r"忘了第二天吃两片|(?:和|跟|与)[^，。；]{0,8}(?:豆浆|钙|铁)[^，。；]{0,6}(?:一起|一块|同)", "服法有误"),
+        (r"扭伤|崴|挫伤|拉伤", r"(?:马上|立即|先|赶紧)?(?:热敷|揉|按摩|推拿)", "急性扭伤不热敷、不揉"),
+        (r"鼻(?:出血|血)", r"仰头|后仰|平躺", "鼻出血不仰头"),
+        (r"烫|烧伤", r"牙膏|酱油|香油|挑破|冰块直接|撕", "烫伤不涂异物、不挑破"),
+        (r"抽搐|惊厥|癫痫|抽风", r"掐人中|撬|塞|按住|灌", "抽搐时不塞物、不强按"),
+        (r"鱼刺|卡喉|异物", r"吞饭|咽饭|馒头|喝醋|抠", "异物不硬咽"),
+        (r"便秘", r"番泻叶[^，。；]{0,6}(?:天天|每天|长期|一直)|(?:天天|每天|长期)[^，。；]{0,4}(?:番泻叶|开塞露|大黄)", "刺激性泻药不长期用"),
+        (r"失眠|睡不着", r"再(?:加|吃)(?:一|两|几)片|喝(?:点)?酒助眠|长期吃没事", "安眠药不自行加量"),
+        (r"发烧|发热|退烧|体温", r"捂汗|酒精擦|裹紧|捂一?捂|两种退烧药一起", "发热不捂、不用酒精擦"),
+        (r"他汀", r"柚子?汁?(?:可以|没事|随便)|肌肉疼[^，。；]{0,4}(?:忍|继续)", "他汀与西柚、肌痛须留意"),
+        (r"骨折|脱臼", r"自己(?:掰|复位|揉)|按摩", "骨折不自行复位"),
+        (r"咬|抓伤|狂犬", r"不用打|草药|包(?:紧|严)|挤一挤就", "咬伤须冲洗并评估接种"),
+        (r"高血压|血压", r"(?:盐|咸菜|腊肉)[^，。；]{0,4}(?:随便|照吃|不限)|高了(?:再|才)吃", "降压须限盐、规律服药"),
+        (r"糖尿病|血糖|胰岛素", r"(?:粥|水果|蜂蜜)[^，。；]{0,4}(?:随便|放开|多)|高了(?:再|才)(?:吃|打)", "控糖须定量、规律用药"),
+    )
+)
+
+
+def _out_of_place(c: Consultation) -> list[Finding]:
+    """Advice that is wrong for what the question is about."""
+    for asked, told, why in _OUT_OF_PLACE:
+        if not asked.search(c.q):
+            continue
+        for match in told.finditer(c.a):
+            if not _TOLD_NOT.search(c.a[max(0, match.start() - 8) : match.start()]) and polarity(
+                c.a, *match.span()
+            ) not in ("negated", "contraindicated"):
+                return [Finding(why, -1.2, TREATMENT, *match.span(), "诊疗常规（编者整理）")]
+    return []
+
+
 @cache
 def _drug_names() -> re.Pattern[str]:
     names = [fold(n) for d in knowledge.drugs() for n in (d.name, *d.aliases)]
@@ -170,7 +211,10 @@ def find(c: Consultation) -> list[Finding]:
         found += apply(_ORDER, c, TREATMENT)
     found += apply(_IF_THEN, c, TREATMENT)
     found += apply(_CAUTION, c, TREATMENT)
-    harms = list(apply(_HARM, c, TREATMENT, prose_only=False))
+    harms = [
+        h for h in apply(_HARM, c, TREATMENT, prose_only=False) if not _TOLD_NOT.search(c.a[max(0, h.start - 8) : h.start])
+    ]
+    harms += _out_of_place(c)
     for fault in factcheck.findings(c.answer, c.question):
         points = _FAULTS.get(fault.kind)
         if points is not None and not any(fault.start < h.end and h.start < fault.end for h in harms):
@@ -209,6 +253,21 @@ def _drugs(c: Consultation) -> list[Finding]:
             found.append(Finding(f"服用时间或方法：{when[0]}", 0.25, TREATMENT, when.start(), when.end(), _RULE))
         if len(found) > 1:
             break
+    return found or _asked_drug(c)
+
+
+def _asked_drug(c: Consultation) -> list[Finding]:
+    """Dose, frequency and timing of the drug that only the question names."""
+    name = _drug_names().search(c.q)
+    own = [q for q in c.quantities if c.counts(q.start)]
+    dose = next((q for q in own if _is_dose(q) and q.unit in ("mg", "μg", "g")), None)
+    if not name or dose is None:
+        return []
+    found = [Finding(f"所问药物的剂量：{dose.text}", 0.5, TREATMENT, dose.start, dose.end, _RULE)]
+    if often := next((q for q in own if q.form == "frequency"), None):
+        found.append(Finding(f"药物频次：{often.text}", 0.4, TREATMENT, often.start, often.end, _RULE))
+    if when := _TIMING.search(c.a):
+        found.append(Finding(f"服用时间或方法：{when[0]}", 0.25, TREATMENT, when.start(), when.end(), _RULE))
     return found
 
 
