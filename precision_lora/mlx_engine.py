@@ -54,8 +54,7 @@ def load(settings: TrainConfig, blas_hint: str | None) -> Loaded:
         tokenizer=base.tokenizer,
         adapter_config=spec.adapter_config(settings.num_layers),
         modules=spec.keys,
-        summary=f"LoRA: 秩 {spec.rank}，缩放 {spec.scale:g}，{len(spec.keys)} 个模块"
-        f"（{lora.describe_targets(spec.keys)}），{parameters:,} 个参数",
+        summary=f"LoRA: 秩 {spec.rank}，缩放 {spec.scale:g}，{parameters:,} 个参数，{lora.describe_targets(spec.keys)}",
         parameters=parameters,
         versions=model.versions(),
         engine=lambda _, probe, snapshot, journal: make_engine(settings, base, probe, snapshot, journal, group),
