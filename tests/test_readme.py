@@ -11,8 +11,17 @@ import pytest
 PROJECT = Path(__file__).resolve().parent.parent
 READMES = ("README.md", "README.en.md")
 SCRIPTS = ("train_v3_precision.py", "evaluate_v3_model.py", "fuse_v3_model.py")
-# Flags of other programs that the pages show.
-FOREIGN_FLAGS = {"--model", "--prompt", "--max-tokens", "--adapter-path", "--hostfile", "--samplers"}
+# Flags of other programs, and of every program, that the pages show.
+FOREIGN_FLAGS = {
+    "--help",
+    "--force-reinstall",
+    "--model",
+    "--prompt",
+    "--max-tokens",
+    "--adapter-path",
+    "--hostfile",
+    "--samplers",
+}
 
 
 def text_of(name):
