@@ -55,6 +55,10 @@ _PRONOUN = re.compile(
 _JOINING_NORMAL = re.compile(r"[ :是为在约达到高低有的了值数正常范围参考应该一般（(\"“]{0,10}$")
 _JOINING = re.compile(r"[ :是为在约达到高低有的了值数（(\"“]{0,6}$")
 _AFTER = re.compile(r" ?的? ?(?:平均)?")
+# 铋剂600 mg, 四环素500 mg: a substance that no table lists has its own amount.
+_UNLISTED = re.compile(
+    r"[、+，,和；或]\s*[\u4e00-\u9fff]{0,7}(?:剂|铋|钾|钠|钙|锌|铁|素|林|酸|唑|平|坦|洛尔|酮|酯|碱|醇|芬|沙星|韦|胶囊)\s*$"
+)
 _DOSE_DIMENSIONS = frozenset(["mass", "volume", "dose_unit", "activity", "mass_per_weight"])
 # Short names that people use beside the table's; a bare 空腹 or 餐后 with a value is a glucose.
 _SHORT = {
@@ -239,6 +243,8 @@ def _resolve(
     before = [n for n in names[max(0, index - 12) : index] if n.start >= sentence]
     near = [n for n in reversed(before) if n.start >= clause]
     for name in near:
+        if name.kind == "drug" and _UNLISTED.search(folded, name.end, quantity.start):
+            return None
         if fits(unit, low, high, name):
             return _single(name.id, quantity)
     if (
@@ -261,6 +267,8 @@ def _resolve(
         for name in reversed([n for n in before if n.start < clause]):
             if dimension(unit) in ("duration", "count", "household"):
                 break
+            if name.kind == "drug" and _UNLISTED.search(folded, max(name.end, clause - 1), quantity.start):
+                return None
             if fits(unit, low, high, name):
                 return _single(name.id, quantity)
     if last is not None and last in _table()[2] and quantity.start - last_end <= 80:

@@ -316,7 +316,7 @@ def _mark_lists(clauses: list[Clause], terms: bytearray) -> tuple[Clause, ...]:
 
 _OPERATOR = re.compile(r"[=≈÷×<>≥≤+]|约|换")
 _SPACED = re.compile(r"[\u4e00-\u9fff] +[\u4e00-\u9fff]")
-_MARK = re.compile(r"[，,。；;：:、！？!?\s]+")
+_MARK = re.compile(r"[，,。；;：:！？!?\s]+")
 
 
 def _terse(a: str, letters: int, terms: bytearray, clauses: tuple[Clause, ...]) -> bool:
@@ -342,14 +342,14 @@ def _judge(a: str, terms: bytearray, clauses: tuple[Clause, ...], question_bigra
     if letters == 0:
         return False, "回答为空"
     han = len(_HAN.findall(a))
-    if han < 2 or han / letters < 0.25:
-        return False, "没有中文内容" if han < 2 or not re.search(r"\d", a) else "只有数字，没有说明"
-    if _terse(a, letters, terms, clauses):
+    if han >= 2 and _terse(a, letters, terms, clauses):
         likely, pairs = plausibility(a)
         own = bigrams(a)
         echoed = letters >= 8 and question_bigrams and len(own & question_bigrams) / max(1, len(own)) >= 0.72
         if not echoed and (pairs < 8 or likely >= _IMPLAUSIBLE):
             return True, ""
+    if han < 2 or han / letters < 0.25:
+        return False, "没有中文内容" if han < 2 or not re.search(r"\d", a) else "只有数字，没有说明"
     prose = [c for c in clauses if c.worth == "prose"]
     good = sum(_letters(c.text) for c in prose)
     if good / letters < 0.4:
