@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,19 @@ def show_preview(settings: TrainConfig) -> int:
     return EXIT_DONE
 
 
+def choose_report(settings: TrainConfig, loaded: Loaded) -> Callable[[Journal], Callable[[Mapping[str, Any]], object]]:
+    """What ``--report-to`` asks for, begun once there is a journal; only the first machine of a real run reports.
+
+    Raises:
+        UserError: a package that it needs is not installed.
+    """
+    if not settings.report_to or loaded.simulated or loaded.rank != 0:
+        return lambda _: lambda _: None
+    from precision_lora import reporting
+
+    return reporting.prepare(settings)
+
+
 def train(settings: TrainConfig, load: Callable[[], Loaded]) -> int:
     """One run, from settings to files; returns the exit code."""
     # ---- Input. Whatever can be wrong with it is said before anything is written.
@@ -127,6 +140,7 @@ def train(settings: TrainConfig, load: Callable[[], Loaded]) -> int:
     encode(train_rows[:1], loaded.tokenizer, settings.max_seq_length)  # a chat template that refuses rows shows here
     outputs.check_output(settings, loaded.simulated)
     outputs.check_disk(settings, loaded.parameters)
+    start_report = choose_report(settings, loaded)
 
     journal = Journal(silent=loaded.rank != 0)
     terminal.show_plan(journal, settings, loaded, len(train_rows), len(valid_rows))
@@ -138,13 +152,18 @@ def train(settings: TrainConfig, load: Callable[[], Loaded]) -> int:
             outputs.prepare(settings, loaded.simulated)
         try:
             journal.open(settings.output / LOG_DIR)
-            return run(settings, journal, loaded, train_rows, valid_rows)
+            return run(settings, journal, loaded, train_rows, valid_rows, start_report(journal))
         finally:
             journal.close()
 
 
 def run(
-    settings: TrainConfig, journal: Journal, loaded: Loaded, train_rows: Sequence[Row], valid_rows: Sequence[Row]
+    settings: TrainConfig,
+    journal: Journal,
+    loaded: Loaded,
+    train_rows: Sequence[Row],
+    valid_rows: Sequence[Row],
+    report: Callable[[Mapping[str, Any]], object],
 ) -> int:
     """The part under the lock: tokenise, restore, loop, save."""
     started = time.perf_counter()
@@ -268,6 +287,7 @@ def run(
                     checkpoint.save(folder, checkpoint.best_name(memory.best), snapshot_now(), adapter_only=True)
         entry["seconds"] = round(seconds, 3)
         memory.history.append(entry)
+        report(entry)
 
         speed = result.supervised_tokens / max(seconds, 1e-3)
         left = (time.perf_counter() - begun) / (memory.step - begun_at) * (settings.steps - memory.step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from precision_lora.checkpoint import (
     to_text,
     write_text,
 )
-from precision_lora.config import ADAPTER_DIR, CHECKPOINT_DIR, MODEL_DIR, TrainConfig
+from precision_lora.config import ADAPTER_DIR, CHECKPOINT_DIR, LOG_DIR, MODEL_DIR, TrainConfig
 from precision_lora.errors import UserError
 from precision_lora.folders import copy_file, existing_parent, gigabytes
 from precision_lora.labels import KIND_NAMES
@@ -43,8 +44,12 @@ def check_output(settings: TrainConfig, simulated: bool) -> None:
     A simulation never takes the place of a run that really trained, not even with ``--overwrite``.
     """
     output = settings.output
-    if output.exists() and not output.is_dir():
-        raise UserError(f"输出文件夹是一个文件: {output}", "换一个: --output-dir 文件夹")
+    for path in (output, *(output / name for name in (ADAPTER_DIR, MODEL_DIR, CHECKPOINT_DIR, LOG_DIR))):
+        nearest = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+        if not nearest.is_dir():
+            raise UserError(f"输出文件夹是一个文件: {nearest}", "换一个: --output-dir 文件夹")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise UserError(f"输出文件夹不能写入: {nearest}（没有权限）", "换一个: --output-dir 文件夹")
     found = existing_run(output)
     if found is not None and not settings.resume and not settings.overwrite:
         raise UserError(

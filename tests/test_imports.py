@@ -11,8 +11,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "precision_lora"
 SCRIPTS = ("train_v3_precision", "evaluate_v3_model", "fuse_v3_model")
 # The rooms that may import MLX; every other file of the package is pure.
-MLX_ROOMS = {"model", "lora", "step", "mlx_engine", "cpu_kernels", "generation", "packing", "fusing", "effect"}
-MLX_LM_ROOMS = {"model", "lora", "generation", "cpu_kernels"}
+MLX_LM_ROOMS = {"model", "lora", "generation", "cpu_kernels", "reporting"}
+MLX_ROOMS = MLX_LM_ROOMS | {"step", "mlx_engine", "packing", "fusing", "effect"}
 
 
 def modules_of(path):
