@@ -135,7 +135,7 @@ def choose_precision(
     from precision_lora import effect
 
     prompts = effect.make_prompts(base.folder)
-    with tqdm(total=base.num_layers, desc="测量 adapter 的效果", unit="层", file=sys.stderr) as bar:
+    with tqdm(total=base.num_layers, desc="测量 adapter 的效果", unit="层", file=sys.stderr, disable=None) as bar:
         variants = (effect.BASE, effect.ADAPTER, *candidates)
         logits = effect.measure(base.folder, prompts, effect.touches(plans), variants, bar.update)
     remaining = {name: effect.remaining(logits[name], logits) for name in candidates}
@@ -186,7 +186,7 @@ def prove(plan: FusePlan, precision: str, measured: Measured | None, staging: Pa
     from precision_lora import effect
 
     prompts = effect.make_prompts(staging)
-    with tqdm(total=plan.base.num_layers, desc="检查融合后的模型", unit="层", file=sys.stderr) as bar:
+    with tqdm(total=plan.base.num_layers, desc="检查融合后的模型", unit="层", file=sys.stderr, disable=None) as bar:
         fused = effect.measure(staging, prompts, {}, (effect.BASE,), bar.update)[effect.BASE]
     effect.check_fused(fused, precision, measured.logits)
     counts["mlx_lm_strict"] = True
@@ -243,7 +243,9 @@ def build(plan: FusePlan, precision: str, measured: Measured | None, output: Pat
         hashed = [path.as_posix() for path in plan.base.companions if path.suffix == ".json"]
         hashed += [] if measured is None else plan.base.shards
         base_hashes = fusing.hash_files(plan.base.folder, hashed)
-        with tqdm(total=fusing.work_bytes(plan), desc="写入", unit="B", unit_scale=True, file=sys.stderr) as bar:
+        with tqdm(
+            total=fusing.work_bytes(plan), desc="写入", unit="B", unit_scale=True, file=sys.stderr, disable=None
+        ) as bar:
             merged = fusing.write(plan, staging, bar.update)
         result_hashes = fusing.hash_files(staging, hashed)
         proof = prove(plan, precision, measured, staging)
