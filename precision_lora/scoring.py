@@ -28,7 +28,7 @@ from precision_lora.negation import polarity
 from precision_lora.numerals import fold
 from precision_lora.vetoes import Veto
 
-__all__ = ["INDICATORS", "MET", "WEIGHTS", "Finding", "Scored", "Veto", "overall_of", "score", "stars"]
+__all__ = ["INDICATORS", "MET", "WEIGHTS", "Finding", "Scored", "Veto", "overall_of", "score"]
 
 # The weights under which the guide's table holds: 4,3,4,3,4 is 3.6 and 5,5,5,5,4 is 4.6.
 WEIGHTS: dict[str, float] = {TERM: 0.1, NUMBER: 0.2, DIAGNOSIS: 0.1, TREATMENT: 0.2, EMPATHY: 0.4}
@@ -102,12 +102,6 @@ def overall_of(scores: Mapping[str, float], vetoed: bool = False) -> float:
     """Weighted sum of the five scores, rounded to 3 places and capped at ``VETO_CAP`` where ``vetoed``."""
     total = sum(WEIGHTS[name] * scores[name] for name in INDICATORS)
     return round(min(total, VETO_CAP) if vetoed else total, 3)
-
-
-def stars(value: float) -> str:
-    """A score as the guide shows it: 3.4 -> ★★★☆☆."""
-    full = max(0, min(5, int(value + 0.5)))
-    return "★" * full + "☆" * (5 - full)
 
 
 @lru_cache(maxsize=4096)

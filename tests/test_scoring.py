@@ -46,7 +46,6 @@ def test_overall_has_the_weights_of_the_guide():
     assert table(4, 3, 4, 3, 4) == 3.6
     assert table(5, 5, 5, 5, 4) == 4.6
     assert scoring.overall_of(dict.fromkeys(scoring.INDICATORS, 5.0), vetoed=True) == 1.0
-    assert scoring.stars(3.6) == "★★★★☆" and scoring.stars(0) == "☆☆☆☆☆"
 
 
 def test_scores_are_folded_from_the_findings_alone():

@@ -3,6 +3,8 @@
 ``scoring_pairs.jsonl``: two answers alike but for one indicator, ``better`` and ``worse``. ``scoring_labels.jsonl``:
 answers with met / not met for each indicator. Both are split by the SHA-256 of id or question; only the first half was
 tuned on.
+``independent_pairs.jsonl`` and ``independent_labels.jsonl`` come from another writer who did not know the scorer; ids
+whose SHA-256 is odd were never looked at, and the floors are what was reached on them.
 ``scoring_pairs_later.jsonl`` was written when the scorer stood, to see it fail: it is a regression set by now.
 """
 
@@ -112,3 +114,34 @@ def test_no_good_answer_is_vetoed():
     for r in rows("scoring_labels.jsonl"):
         if sum(r["met"].values()) >= 3:
             assert not scored(r["question"], r["answer"]).vetoes, r["id"]
+
+
+# Pairwise accuracy of each indicator on the half of the independent pairs that nobody tuned on, rounded down.
+INDEPENDENT_FLOORS = {
+    "medical_term_accuracy": 0.90,
+    "numerical_precision": 0.88,
+    "diagnosis_confidence": 0.92,
+    "treatment_specificity": 1.00,
+    "empathy": 0.95,
+}
+
+
+def unseen(key):
+    return int(hashlib.sha256(key.encode()).hexdigest(), 16) % 2 == 1
+
+
+@pytest.mark.parametrize("indicator", scoring.INDICATORS)
+def test_pairwise_accuracy_on_pairs_of_another_writer(indicator):
+    pairs = [p for p in rows("independent_pairs.jsonl") if p["indicator"] == indicator]
+    assert len(pairs) >= 40
+    assert accuracy([p for p in pairs if unseen(p["id"])], indicator) >= INDEPENDENT_FLOORS[indicator]
+    assert accuracy(pairs, indicator) >= 0.93
+
+
+@pytest.mark.parametrize("indicator", scoring.INDICATORS)
+def test_met_and_not_met_on_answers_of_another_writer(indicator):
+    labels = rows("independent_labels.jsonl")
+    assert len(labels) >= 150
+    truth = [bool(r["labels"][indicator]) for r in labels]
+    said = [scored(r["question"], r["answer"]).scores[indicator] >= scoring.MET for r in labels]
+    assert st.macro_f1(truth, said) >= 0.85

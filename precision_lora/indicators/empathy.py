@@ -169,6 +169,11 @@ def find(c: Consultation) -> list[Finding]:
         return []
     found = [Finding("语气平和地作答", 0.35, EMPATHY, 0, 0, _RULE)]
     found += _warm_clauses(c)
+    if len(found) == 1:
+        # Nothing said back in full; a feeling at least named is more than none.
+        for match in list(_FEELING_RE.finditer(_IMPERATIVE.sub(lambda m: "·" * len(m[0]), c.a)))[:2]:
+            if c.counts(match.start()) and len(match[0]) >= 2:
+                found.append(Finding("提到感受", 0.05, EMPATHY, *match.span(), _RULE))
     found += _stock(c)
     found += apply(_AFFIRM, c, EMPATHY)
     found += _questions(c)
