@@ -125,7 +125,7 @@ def sums(text: str, quantities: Sequence[Quantity], asked: Sequence[Quantity]) -
     ]  # fmt: skip
 
 
-def tablets(text: str, quantities: Sequence[Quantity], asked: Sequence[Quantity]) -> Iterator[tuple[Quantity, float, str]]:
+def tablets(quantities: Sequence[Quantity], asked: Sequence[Quantity]) -> Iterator[tuple[Quantity, float, str]]:
     """(quantity in tablets, amount of the drug in one intake or day, unit) where the strength of a tablet is told."""
     strengths = [
         q for q in (*quantities, *asked) if q.unit in ("mg", "g", "μg") and q.low is not None and q.low == q.high

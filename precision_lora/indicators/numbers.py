@@ -179,7 +179,7 @@ def _tablets(c: Consultation) -> list[Finding]:
         return []
     allowed = max(known.daily or 0.0, known.high)
     found: list[Finding] = []
-    for q, amount, unit in tablets(c.a, c.quantities, c.asked):
+    for q, amount, unit in tablets(c.quantities, c.asked):
         dose = convert(amount, unit, known.unit)
         if dose is None:
             continue
@@ -362,7 +362,8 @@ def _readings(c: Consultation) -> list[Reading]:
         first, last = c.sentence_span(next(k.start for k in c.clauses if k.sentence == number))
         open_ones = any(
             first <= r.quantity.start < last and r.verdict == "unchecked" and r.quantity.measures is None
-            and (r.quantity.unit or r.quantity.comparator or r.quantity.form == "range") and r.quantity.unit not in _TIMES
+            and (r.quantity.unit or r.quantity.comparator or r.quantity.form == "range")
+            and r.quantity.unit not in _TIMES
             for r in readings
         )  # fmt: skip
         if not open_ones and not _BARE_BOUND.search(c.a, first, last):

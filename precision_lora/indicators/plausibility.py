@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def plausibility(text: str) -> tuple[float, int]:
     single, pairs, total = _table()
     worth, count = 0.0, 0
     for run in _RUN.findall(text):
-        for first, second in zip(run, run[1:], strict=False):
+        for first, second in pairwise(run):
             expected = single.get(first, 1) * single.get(second, 1) / total
             value = math.log((pairs.get(first + second, 0) + _SMOOTHING) / (expected + _SMOOTHING))
             worth += max(_LEAST, min(_MOST, value))

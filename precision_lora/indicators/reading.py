@@ -388,7 +388,7 @@ def _judge(a: str, terms: bytearray, clauses: tuple[Clause, ...], question_bigra
     if bare and not stated and (listed or len(_VERB.findall(outside)) < 1 + letters // 30):
         return False, "罗列词语"
     average = sum(map(len, runs)) / max(1, len(runs))
-    if stated and listed == 0 and re.search(r"若|如果|可能性", a) and not re.search(r"[\u4e00-\u9fff] +[\u4e00-\u9fff]", a):
+    if stated and listed == 0 and re.search(r"若|如果|可能性", a) and not _SPACED.search(a):
         # A terse judgement names tests one after another.
         average *= 1.1
     if len(runs) >= 6 and average < (3.0 if len(re.findall("[:：]", a)) >= 2 else 4.2):

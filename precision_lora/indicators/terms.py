@@ -245,7 +245,8 @@ def _relations(c: Consultation) -> list[Finding]:
                 found.append(Finding(f"“{match[0]}”与“{bad[0]}”不相符", -1.2, TERM, *span, "诊断学与药品说明书"))
             elif good and not _CONTRAST.search(tail[: good.start()]):
                 points = 0.3 * 0.6 ** sum(f.points > 0 for f in found)
-                found.append(Finding(f"说对了“{match[0]}”与“{good[0]}”的关系", points, TERM, *span, "诊断学与药品说明书"))
+                text = f"说对了“{match[0]}”与“{good[0]}”的关系"
+                found.append(Finding(text, points, TERM, *span, "诊断学与药品说明书"))
             break
     return found
 
