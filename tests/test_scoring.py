@@ -224,6 +224,14 @@ def test_gaming_scores_below_the_weakest_genuine_answer_of_the_question():
             assert score(question, text).overall < weakest, (kind, question, text[:60])
 
 
+def test_shuffled_characters_are_no_answer_to_any_question():
+    rng = random.Random(3)
+    for question, answers in labelled():
+        letters = list(max((a["answer"] for a in answers), key=len))
+        rng.shuffle(letters)
+        assert not score(question, "".join(letters)).genuine, question
+
+
 @pytest.mark.parametrize("answer", ["", "  \n ", "。。。", "🙂", "a" * 1000, "\x00\x01\x02"])
 def test_no_answer_scores_nothing_and_says_why(answer):
     found = score(GLUCOSE, answer)

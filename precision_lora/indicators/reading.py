@@ -325,7 +325,7 @@ def _terse(a: str, letters: int, terms: bytearray, clauses: tuple[Clause, ...]) 
         return False
     if any(c.worth in ("repeat", "echo", "broken") for c in clauses):
         return False
-    if letters / len(clauses) < 5.5 or (len(clauses) == 1 and letters > 22):
+    if letters / len(clauses) < 5.5 or (len(clauses) == 1 and letters > 14):
         return False
     texts = [t for t in _MARK.split(a) if _HAN.search(t)]
     if len(texts) >= 4 and sum(map(len, texts)) / len(texts) < 4.2:
