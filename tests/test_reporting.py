@@ -1,6 +1,8 @@
 """--report-to: what mlx-lm's callbacks are given, a package that is missing, and trouble that must not end a run."""
 
 import importlib
+import json
+import signal
 import sys
 import types
 
@@ -10,10 +12,13 @@ pytest.importorskip("mlx.core")
 
 from mlx_lm.tuner import callbacks
 
+import train_v3_precision as script
 from precision_lora import reporting
+from precision_lora.blas import MARK
 from precision_lora.config import TrainConfig
-from precision_lora.errors import UserError
+from precision_lora.errors import UserError, run_main
 from precision_lora.journal import Journal
+from tests import tiny
 
 ENTRY = {
     "step": 4,
@@ -97,3 +102,22 @@ def test_trouble_on_the_way_is_said_once_and_ends_the_reports_alone(packages, jo
     report(ENTRY)
     assert len(tried) == 1
     assert capsys.readouterr().out.count("network is down") == 1
+
+
+def test_a_run_reports_what_its_history_says(packages, tmp_path, monkeypatch):
+    config = {**tiny.LLAMA, "vocab_size": tiny.TOKENIZER_VOCABULARY, "eos_token_id": 1}
+    tiny.save(tiny.build(config), config, tmp_path / "base")
+    tiny.save_tokenizer(tmp_path / "base")
+    row = {"messages": [{"role": "user", "content": "血压140/90？"}, {"role": "assistant", "content": "偏高。"}]}
+    for name in ("train", "valid"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    words = f"--base-model {tmp_path}/base --data {tmp_path} --output-dir {tmp_path}/out --yes --lora-rank 2"
+    words += " --steps 4 --eval-every 2 --report-to wandb"
+    monkeypatch.setattr(sys, "argv", ["train_v3_precision.py", *words.split()])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setenv(MARK, "1")
+    assert run_main(script.main) == 0
+    history = json.loads((tmp_path / "out/finetuned_model_v3_precision/metrics_history.json").read_text())
+    sent = [numbers for _, what, numbers in packages if what != "init"]
+    assert [n["train_loss"] for n in sent if "train_loss" in n] == [entry["loss"] for entry in history]
+    assert [n["val_loss"] for n in sent if "val_loss" in n] == [history[i]["valid"]["loss"] for i in (1, 3)]
