@@ -146,7 +146,12 @@ def _parse() -> argparse.Namespace:
     models.add_argument("--model", default=None, help="融合后的文件夹，作为第三列")
     models.add_argument("--demo", action="store_true", help="评估 demo_run/ 里的演示结果")
     asked = parser.add_argument_group("问题与回答")
-    asked.add_argument("--suite", choices=("typical", "full"), default="typical", help="五个典型场景，或全部预留问题")
+    asked.add_argument(
+        "--suite",
+        choices=("typical", "full"),
+        default=None,
+        help="五个典型场景 (默认)，或全部预留问题 (--demo 时的默认)",
+    )
     asked.add_argument(
         "--scenarios", default=None, help="自己的问题文件 (JSON lines: id, question[, scenario, rubric])"
     )
@@ -176,6 +181,8 @@ def _parse() -> argparse.Namespace:
     config = TrainConfig()
     output = settings.get("output_dir", config.output_dir)
     args.output_dir = args.output_dir or output
+    # Five questions say little about a small model; the demo asks them all.
+    args.suite = args.suite or ("full" if args.demo else "typical")
     args.base_model = args.base_model or settings.get("base_model", config.base_model)
     args.adapter_path = args.adapter_path or str(Path(output) / "adapters_v3_precision")
     return args
