@@ -1,6 +1,6 @@
 """Train the demo's tokenizer: byte-level BPE in Qwen's form, with a vocabulary of a few thousand.
 
-    python demo/make_tokenizer.py --data vague.jsonl exact.jsonl textbook.jsonl --out demo/base
+python demo/make_tokenizer.py --data vague.jsonl exact.jsonl textbook.jsonl --out demo/base
 """
 
 from __future__ import annotations

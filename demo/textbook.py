@@ -99,10 +99,14 @@ def pressure_reading(rng: Random) -> str:
     systolic = rng.randrange(95, 200)
     diastolic = min(max(round(systolic * 0.62 + rng.uniform(-8, 12)), 55), 125)
     grade = (
-        "3级高血压" if systolic >= 180 or diastolic >= 110
-        else "2级高血压" if systolic >= 160 or diastolic >= 100
-        else "1级高血压" if systolic >= 140 or diastolic >= 90
-        else "正常高值血压" if systolic >= 120 or diastolic >= 80
+        "3级高血压"
+        if systolic >= 180 or diastolic >= 110
+        else "2级高血压"
+        if systolic >= 160 or diastolic >= 100
+        else "1级高血压"
+        if systolic >= 140 or diastolic >= 90
+        else "正常高值血压"
+        if systolic >= 120 or diastolic >= 80
         else "正常血压"
     )
     entry = next(f for f in knowledge.facts() if f.label == grade)

@@ -30,8 +30,7 @@ _FILLER = (
 )
 _ADVISED_BEFORE = re.compile(
     r"(?:建议|推荐|可以|可|首选|优选|选择|选用|选|常用|改用|改成|改为|换成|换用|换|加用|加上|备点?|买点?|给予|试试|"
-    r"试用|来点|开点?|外加|先[吃用服])"
-    + _FILLER
+    r"试用|来点|开点?|外加|先[吃用服])" + _FILLER
 )
 _TAKEN_BEFORE = re.compile(r"(?:使用|服用|口服|吃|服|用|含服|含|注射|打|配合)" + _FILLER)
 # 用华法林要查凝血, 和氟康唑同用要当心: what holds while the drug is taken, no advice to take it.

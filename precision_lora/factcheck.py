@@ -140,9 +140,7 @@ def _computed(text: str, quantities: Sequence[Quantity], index: int, asker: Aske
         if _close(value, body):
             return Reading(quantity, "computed", None, "BMI=体重(kg)÷身高(m)²", f"由提问者的身高体重算得{body:.1f}")
         if re.search(r"您|你|算|约|大约", text[max(0, quantity.start - 14) : quantity.start]):
-            return Reading(
-                quantity, "contradicted", None, "BMI=体重(kg)÷身高(m)²", f"由提问者的身高体重应为{body:.1f}"
-            )
+            return Reading(quantity, "contradicted", None, "BMI=体重(kg)÷身高(m)²", f"由提问者的身高体重应为{body:.1f}")
     given_values = [v for o in asker.quantities if o.measures == measure and measure and (v := _plain(o)) is not None]
     if len(given_values) >= 2 and _AVERAGE.search(text[max(0, quantity.start - 10) : quantity.start]):
         mean = sum(given_values) / len(given_values)

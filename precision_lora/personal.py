@@ -16,7 +16,7 @@ _SURNAMES = (
     "魏吕丁任沈姚卢姜崔钟谭陆汪范金石廖贾夏韦付方白邹孟熊秦邱江尹薛闫段雷侯龙史陶黎贺顾毛郝龚邵"
     "万钱严覃武戴莫孔向汤"
 )
-# 姓名 is followed by a name; 患者 mostly by a symptom (患者高热), so there the name must be closed by sex, age or a title.
+# 姓名 is followed by a name; 患者 mostly by a symptom (患者高热): there sex or age must close the name.
 _NAME = re.compile(
     rf"姓名\s*[：:]?\s*[{_SURNAMES}][\u4e00-\u9fa5]{{1,2}}(?![\u4e00-\u9fa5])"
     rf"|(?:患者|病人)\s*[：:]?\s*[{_SURNAMES}](?:某某?|[\u4e00-\u9fa5]{{1,2}})\s*[，,、（( ]\s*(?:男|女|\d{{1,3}}\s*岁)"

@@ -93,9 +93,7 @@ def find(c: Consultation) -> list[Finding]:
                 good += 1
             else:
                 wrong.append((q.start, q.end))
-                found.append(
-                    Finding(f"数值与资料相差很远：{note}", -1.0, NUMBER, q.start, q.end, remembered.source)
-                )
+                found.append(Finding(f"数值与资料相差很远：{note}", -1.0, NUMBER, q.start, q.end, remembered.source))
         elif unchecked < 5:
             points = _plain_value(q) * 0.8**unchecked
             unchecked += 1

@@ -96,9 +96,7 @@ def _fits(value: Quantity, fact: knowledge.Fact, unit: str) -> str:
         return "near"
     low, high = min(bounds), max(bounds)
     closed = fact.low is not None and fact.high is not None
-    if all(
-        any(abs(s - b) <= _CLOSE * abs(b) for b in bounds) or (closed and low <= s <= high) for s in known
-    ):
+    if all(any(abs(s - b) <= _CLOSE * abs(b) for b in bounds) or (closed and low <= s <= high) for s in known):
         return "right"
     if any(s > high * _FAR or s * _FAR < low for s in known):
         return "far"

@@ -259,10 +259,7 @@ def _decode(value: Any, hint: Any, where: str) -> Any:
 def _keys(entry_type: type) -> dict[str, tuple[str, Any, bool]]:
     """JSON key -> (attribute, type hint, required) of a dataclass."""
     hints = get_type_hints(entry_type)
-    return {
-        f.metadata.get("key", f.name): (f.name, hints[f.name], f.default is MISSING)
-        for f in fields(entry_type)
-    }
+    return {f.metadata.get("key", f.name): (f.name, hints[f.name], f.default is MISSING) for f in fields(entry_type)}
 
 
 def _build(value: Any, entry_type: Callable[..., Entry], where: str = "") -> Entry:
