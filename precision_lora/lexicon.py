@@ -32,3 +32,12 @@ def _branch(node: dict[str, dict]) -> str:
         return ""
     joined = branches[0] if len(branches) == 1 and not ends_here else f"(?:{'|'.join(branches)})"
     return f"{joined}?" if ends_here else joined
+
+
+def inside_latin_word(text: str, start: int, end: int) -> bool:
+    """Whether a Latin letter stands right before or behind a match that begins or ends with one: no BP in BPH."""
+
+    def latin(at: int) -> bool:
+        return 0 <= at < len(text) and text[at].isascii() and text[at].isalpha()
+
+    return (latin(start) and latin(start - 1)) or (latin(end - 1) and latin(end))

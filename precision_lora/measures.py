@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from precision_lora import knowledge
-from precision_lora.lexicon import longest_match_pattern
+from precision_lora.lexicon import inside_latin_word, longest_match_pattern
 from precision_lora.numerals import fold
 from precision_lora.unit_forms import dimension, is_analyte_unit, split_period
 
@@ -106,21 +106,7 @@ def find_names(folded: str, original: str) -> list[Name]:
     for match in pattern.finditer(folded):
         start, end = match.span()
         word = match[0]
-        if (
-            word[0].isascii()
-            and word[0].isalpha()
-            and start
-            and folded[start - 1].isascii()
-            and folded[start - 1].isalpha()
-        ):
-            continue
-        if (
-            word[-1].isascii()
-            and word[-1].isalpha()
-            and end < len(folded)
-            and folded[end].isascii()
-            and folded[end].isalpha()
-        ):
+        if inside_latin_word(folded, start, end):
             continue
         if len(word) <= 2 and word.isascii() and original[start:end] not in _short_names():
             continue

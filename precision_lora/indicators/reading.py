@@ -14,7 +14,7 @@ from functools import cache
 from precision_lora import knowledge, quantities
 from precision_lora.indicators import topics
 from precision_lora.indicators.plausibility import plausibility
-from precision_lora.lexicon import longest_match_pattern
+from precision_lora.lexicon import inside_latin_word, longest_match_pattern
 from precision_lora.numerals import fold
 from precision_lora.quantities import Quantity
 
@@ -170,21 +170,7 @@ def find_terms(folded: str) -> list[Mention]:
     for match in pattern.finditer(folded):
         start, end = match.span()
         word = match[0]
-        if (
-            word[0].isascii()
-            and word[0].isalpha()
-            and start
-            and folded[start - 1].isascii()
-            and folded[start - 1].isalpha()
-        ):
-            continue
-        if (
-            word[-1].isascii()
-            and word[-1].isalpha()
-            and end < len(folded)
-            and folded[end].isascii()
-            and folded[end].isalpha()
-        ):
+        if inside_latin_word(folded, start, end):
             continue
         found.append(Mention(start, end, words[word], word))
     return found
