@@ -26,7 +26,7 @@ ${awake[@]+"${awake[@]}"} "$python" train_v3_precision.py "$@"
 # These end without training, so nothing follows them.
 for argument in "$@"; do
     case $argument in
-    --check-data | --preview | --preview=* | --help | -h) exit 0 ;;
+    --check-data | --preflight | --preview | --preview=* | --help | -h) exit 0 ;;
     esac
 done
 

@@ -22,7 +22,18 @@ from typing import Any
 
 import numpy as np
 
-from precision_lora import checkpoint, config, datacheck, outputs, preview, simulation, terminal, tokenizers
+from precision_lora import (
+    checkpoint,
+    config,
+    datacheck,
+    outputs,
+    preflight,
+    preview,
+    simulation,
+    terminal,
+    tokenizers,
+)
+from precision_lora.base_folder import local_folder
 from precision_lora.batching import MicroBatch, micro_batches, plan, shapes
 from precision_lora.blas import use_fast_blas
 from precision_lora.config import CHECKPOINT_DIR, LOG_DIR, TrainConfig
@@ -30,8 +41,9 @@ from precision_lora.dataset import Encoded, encode
 from precision_lora.engine import Loaded
 from precision_lora.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER, UserError, run_main
 from precision_lora.journal import Journal, duration
+from precision_lora.memory import Machine, machine_of
 from precision_lora.phases import Phase, mean_weight, phase_at, phases_for, weight_table
-from precision_lora.rows import Row, read_rows
+from precision_lora.rows import read_rows
 
 # Steps in a row whose loss or gradient is not finite, before the run gives up.
 MAX_SKIPPED_IN_A_ROW = 5
@@ -43,6 +55,8 @@ def main() -> int:
         return check_data(settings)
     if settings.preview:
         return show_preview(settings)
+    if settings.preflight:
+        return show_preflight(settings)
     return train(settings, choose_engine(settings))
 
 
@@ -118,6 +132,32 @@ def show_preview(settings: TrainConfig) -> int:
     return EXIT_DONE
 
 
+def show_preflight(settings: TrainConfig) -> int:
+    """``--preflight``: memory and disk of the run, from files alone; exit code 2 when it will not fit."""
+    rows = read_rows(Path(settings.data).expanduser() / "train.jsonl")
+    base = local_folder(settings.base_model)
+    sizes = preflight.row_sizes(rows, tokenizers.load(str(base)), settings)
+    seen = preflight.look(settings, base, sizes, this_machine())
+    print(preflight.render(seen))
+    outputs.check_disk(settings, seen.parameters)
+    warnings = preflight.check(seen)
+    print("\n".join([f"⚠️  {line}" for line in warnings[:1]] + warnings[1:]) if warnings else "✅ 放得下")
+    return EXIT_DONE
+
+
+def this_machine() -> Machine:
+    """Where MLX would compute, and how much memory it has for that."""
+    if importlib.util.find_spec("mlx") is None:
+        return machine_of("metal" if sys.platform == "darwin" else "cpu")
+    import mlx.core as mx
+
+    if mx.default_device() == mx.cpu:
+        return machine_of("cpu")
+    name = "max_recommended_working_set_size" if mx.metal.is_available() else "free_memory"
+    size = mx.device_info().get(name)
+    return machine_of("metal" if mx.metal.is_available() else "cuda", None if size is None else int(size))
+
+
 def choose_report(settings: TrainConfig, loaded: Loaded) -> Callable[[Journal], Callable[[Mapping[str, Any]], object]]:
     """What ``--report-to`` asks for, begun once there is a journal; only the first machine of a real run reports.
 
@@ -137,44 +177,65 @@ def train(settings: TrainConfig, load: Callable[[], Loaded]) -> int:
     train_rows = read_rows(Path(settings.data).expanduser() / "train.jsonl")
     valid_rows = read_rows(Path(settings.data).expanduser() / "valid.jsonl") if settings.val_batches else []
     loaded = load()
-    encode(train_rows[:1], loaded.tokenizer, settings.max_seq_length)  # a chat template that refuses rows shows here
+    # A chat template that refuses rows, and data without a usable one, show here.
+    sizes = preflight.row_sizes(train_rows, loaded.tokenizer, settings)
     outputs.check_output(settings, loaded.simulated)
     outputs.check_disk(settings, loaded.parameters)
+    seen = look_ahead(settings, loaded, sizes)
+    warnings = preflight.check(seen) if seen else []
     start_report = choose_report(settings, loaded)
 
     journal = Journal(silent=loaded.rank != 0)
     terminal.show_plan(journal, settings, loaded, len(train_rows), len(valid_rows))
+    terminal.show_memory(journal, seen, warnings)
     if not terminal.confirmed(settings, loaded.rank):
         return EXIT_DONE
 
-    with checkpoint.run_lock(settings.output / CHECKPOINT_DIR) if loaded.rank == 0 else contextlib.nullcontext():
+    folder = settings.output / CHECKPOINT_DIR
+    with checkpoint.run_lock(folder) if loaded.rank == 0 else contextlib.nullcontext():
+        # Every row is read before `prepare` may delete an earlier run.
+        data = encode(train_rows, loaded.tokenizer, settings.max_seq_length, folder / ".tokens")
+        held_out = None
+        if valid_rows:
+            held_out = encode(valid_rows, loaded.tokenizer, settings.max_seq_length, folder / ".tokens")
         if loaded.rank == 0:
             outputs.prepare(settings, loaded.simulated)
         try:
             journal.open(settings.output / LOG_DIR)
-            return run(settings, journal, loaded, train_rows, valid_rows, start_report(journal))
+            return run(settings, journal, loaded, data, held_out, start_report(journal), seen)
+        except (RuntimeError, MemoryError) as error:
+            if not terminal.looks_like_memory(error):
+                raise
+            raise preflight.out_of_memory(seen, next(reversed(checkpoint.checkpoints(folder)), None)) from error
         finally:
             journal.close()
+
+
+def look_ahead(settings: TrainConfig, loaded: Loaded, sizes: preflight.RowSizes) -> preflight.Preflight | None:
+    """The estimate of a real run; None for a simulation, and for a model of a kind that cannot be estimated."""
+    if loaded.simulated:
+        return None
+    try:
+        return preflight.look(settings, loaded.path, sizes, this_machine(), loaded.ranks)
+    except UserError:  # the model is loaded: what it is made of is no longer in question
+        return None
 
 
 def run(
     settings: TrainConfig,
     journal: Journal,
     loaded: Loaded,
-    train_rows: Sequence[Row],
-    valid_rows: Sequence[Row],
+    data: Encoded,
+    held_out: Encoded | None,
     report: Callable[[Mapping[str, Any]], object],
+    seen: preflight.Preflight | None,
 ) -> int:
-    """The part under the lock: tokenise, restore, loop, save."""
+    """The part under the lock: restore, loop, save."""
     started = time.perf_counter()
     output, rank, ranks = settings.output, loaded.rank, loaded.ranks
     folder = output / CHECKPOINT_DIR
 
-    # ---- Data: tokens, the order of the steps, the weights of the phases.
-    data = encode(train_rows, loaded.tokenizer, settings.max_seq_length, folder / ".tokens")
-    held_out = encode(valid_rows, loaded.tokenizer, settings.max_seq_length, folder / ".tokens") if valid_rows else None
-    if len(data.lines) == 0:
-        raise UserError("训练数据里没有一条可用", "把 --max-seq-length 调大，或检查数据里的 assistant 回答")
+    # ---- Data: the order of the steps, the weights of the phases.
     lengths, bounds = data.lengths, shapes(data.lengths)
     pad = loaded.tokenizer.pad_token_id or loaded.tokenizer.eos_token_id or 0
     rows_per_step = settings.batch_size * settings.grad_accumulation
@@ -255,7 +316,7 @@ def run(
         except (RuntimeError, MemoryError) as error:
             if not terminal.looks_like_memory(error):
                 raise
-            raise terminal.out_of_memory(settings, save() if rank == 0 and memory.step > begun_at else None) from error
+            raise preflight.out_of_memory(seen, save() if rank == 0 and memory.step > begun_at else None) from error
         memory.step += 1
 
         entry: dict[str, Any] = {

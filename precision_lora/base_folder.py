@@ -72,6 +72,22 @@ def is_vision(name: str) -> bool:
     return canonical(name).split(".")[0] in ("vision_tower", "visual", "vision_model")
 
 
+def local_folder(name: str) -> Path:
+    """Where a base model is on this machine, without downloading it: a folder, or a hub id that was downloaded before.
+
+    A name that is neither comes back as a path, for `read_base` to refuse.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir() or name.count("/") != 1:
+        return path
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(name, local_files_only=True))
+    except Exception:  # not installed, not downloaded, or no name that the hub could have
+        return path
+
+
 def read_base(folder: Path) -> Base:
     """Read a model folder's settings and headers; no tensor is loaded.
 

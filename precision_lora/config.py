@@ -122,6 +122,7 @@ class TrainConfig:
 
     seed: int = _option(42, "other", "随机种子", low=0, high=2**31 - 1)
     check_data: bool = _option(False, "other", "检查数据文件夹，出报告后退出，不训练")
+    preflight: bool = _option(False, "other", "估算内存和磁盘后退出，不加载模型，不训练")
     preview: int = _option(0, "other", "显示前 N 条训练数据的标注和各阶段权重后退出", low=0)
     demo: bool = _option(False, "other", "用 demo/ 里的小模型和适合它的设置，输出到 demo_run/")
     simulate: bool = _option(False, "other", "模拟模式: 不用 MLX 走完整个流程，不会真正训练")
@@ -185,6 +186,7 @@ RESUMABLE = frozenset(
         "simulate",
         "check_data",
         "preview",
+        "preflight",
     }
 )
 

@@ -20,6 +20,7 @@ from mlx_lm.tuner.lora import LoRALinear, LoRASwitchLinear
 from precision_lora.adapters import Adapter, AdapterLayer, read_adapter
 from precision_lora.base_folder import canonical
 from precision_lora.errors import UserError
+from precision_lora.layout import ATTENTION_NAMES, ROUTER_NAMES
 from precision_lora.model import (
     LINEAR_TYPES,
     SWITCH_TYPES,
@@ -28,11 +29,6 @@ from precision_lora.model import (
     set_trainable,
     trainable,
 )
-
-# Names of the submodule that holds a layer's attention projections, across mlx-lm's architectures.
-ATTENTION_NAMES = frozenset({"self_attn", "attn", "attention", "self_attention", "linear_attn"})
-# Routers choose experts; a low-rank change of the choice is not what an adapter is for, and it has no useful gradient.
-ROUTER_NAMES = frozenset({"gate", "router", "shared_expert_gate"})
 
 ADAPTER_FILE = "adapters.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"

@@ -17,18 +17,12 @@ import numpy as np
 from mlx.utils import tree_unflatten
 
 from precision_lora import cpu_kernels
-from precision_lora.batching import MicroBatch
+from precision_lora.batching import MicroBatch, chunk_positions
 from precision_lora.engine import StepResult, mean_nll
 from precision_lora.model import SplitModel, trainable
 
 Arrays = dict[str, mx.array]
 
-# Logits of one chunk, in bytes of float32. Evaluation runs ahead by some ten arrays of this size; smaller ones cost
-# more in products than they save (160 rows of a 49,152 vocabulary: 1.06 of the time of 341 rows, 0.6 of the memory).
-LOGIT_CHUNK_BYTES = 32 << 20
-# More rows make the products no faster: 128 rows of a 4,096 vocabulary take 0.95 of the CPU time of 1,088 in one piece,
-# and the whole backward pass of such a model then peaks at 0.6 of the memory.
-CHUNK_POSITIONS = 128
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
@@ -167,11 +161,6 @@ def position_nll(hidden: mx.array, targets: mx.array, head: Callable[[mx.array],
         parts.append(cross_entropy(head(hidden[first : first + chunk]), targets[first : first + chunk]))
         mx.eval(parts[-1])
     return mx.concatenate(parts)
-
-
-def chunk_positions(vocabulary: int) -> int:
-    """Positions per chunk: `CHUNK_POSITIONS`, or as many as keep their float32 logits within `LOGIT_CHUNK_BYTES`."""
-    return max(16, min(CHUNK_POSITIONS, LOGIT_CHUNK_BYTES // (4 * vocabulary)))
 
 
 def select(hidden: mx.array, positions: mx.array) -> mx.array:

@@ -20,6 +20,7 @@ from precision_lora.journal import Journal, duration, width
 from precision_lora.labels import KIND_NAMES
 from precision_lora.outputs import CURVES, disk_needed
 from precision_lora.phases import Phase
+from precision_lora.preflight import Preflight
 
 # ANSI styles; a terminal that wants none gets none.
 BOLD, YELLOW, GREEN = "1", "33", "32"
@@ -68,6 +69,18 @@ def show_plan(journal: Journal, settings: TrainConfig, loaded: Loaded, train_row
         journal.say(f"   起点: {settings.adapter_path}")
     needed = gigabytes(disk_needed(settings, loaded.parameters))
     journal.say(f"   输出: {settings.output.resolve()}（检查点最多占 {needed}）")
+
+
+def show_memory(journal: Journal, seen: Preflight | None, warnings: Sequence[str]) -> None:
+    """What the run will need beside what there is, and the advice where that is close."""
+    if seen is not None:
+        limit = seen.machine.limit
+        there = "" if limit is None else f"（{seen.machine.source} {gigabytes(limit)}）"
+        journal.say(f"   内存: 估计 {gigabytes(seen.estimate().peak)}{there}，逐项见 --preflight")
+    for line in warnings[:1]:
+        journal.warn(line)
+    for line in warnings[1:]:
+        journal.say(f"      {line}")
 
 
 def show_simulation(journal: Journal, loaded: Loaded) -> None:
@@ -243,17 +256,6 @@ def broken_mlx(error: Exception) -> UserError:
 def looks_like_memory(error: Exception) -> bool:
     words = ("malloc", "out of memory", "allocate", "insufficient memory")
     return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
-
-
-def out_of_memory(settings: TrainConfig, saved: Path | None) -> UserError:
-    kept = f"，进度保存在 {saved}" if saved else ""
-    return UserError(
-        f"内存不足{kept}",
-        f"减小批次: --batch-size {max(1, settings.batch_size // 2)}",
-        f"减小 LoRA: --lora-rank {max(8, settings.lora_rank // 2)}",
-        "用时间换内存: --grad-checkpoint",
-        f"截短数据: --max-seq-length {settings.max_seq_length // 2}",
-    )
 
 
 def diverged(skipped: int, saved: Path) -> UserError:

@@ -30,9 +30,9 @@ def model(request):
     return adapted({"llama": tiny.LLAMA, "gemma2": tiny.GEMMA2, "qwen3_vl_moe": tiny.VL_MOE}[request.param])
 
 
-def adapted(config, targets="all-linear"):
+def adapted(config, targets="all-linear", dropout=0.0):
     made = tiny.build(config)
-    spec = lora.LoraSpec(4, 2.0, 0.0, lora.target_modules(made, targets, -1))
+    spec = lora.LoraSpec(4, 2.0, dropout, lora.target_modules(made, targets, -1))
     lora.attach_lora(made, spec, seed=1)
     # B away from zero, so that A has a gradient too.
     mx.random.seed(3)
@@ -228,10 +228,13 @@ def test_adamw_equals_mlx_adamw_over_three_updates():
         np.testing.assert_allclose(np.array(state.parameters[name]), np.array(wanted), rtol=1e-5, atol=1e-6)
 
 
-def test_recomputing_layers_gives_the_same_gradient():
+@pytest.mark.parametrize("config", [tiny.LLAMA, tiny.VL_MOE])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_recomputing_layers_gives_the_same_gradient(config, dropout):
     results = []
     for recompute in (False, True):
-        model = adapted({**tiny.LLAMA})
+        model = adapted(config, dropout=dropout)
+        mx.random.seed(7)
         before = type(model.layers[0]).__call__
         try:
             if recompute:
