@@ -29,8 +29,6 @@ SCORES_AHEAD = 8
 # Logits, exponentials, their gradient and copies of these, ahead in the same way. Measured: 9 to 12 arrays of one
 # chunk, never more than 21 however many chunks follow each other.
 LOGITS_AHEAD, LOGITS_AHEAD_MOST = 10.5, 20
-# Recomputing a layer brings its activations back while their gradients flow. Measured: 1 to 2 times a layer.
-RECOMPUTED_LAYERS = 1.5
 # Python, libraries, tokenizer and data in a process. Measured: 0.12 to 0.34 GB above MLX's own count.
 PROCESS_BYTES = 300_000_000
 # `model.load_base` gives the CPU float32 weights while they take no more than these shares of the free memory.
@@ -84,7 +82,8 @@ class Estimate:
 
     - ``weights``: the base as the device holds it. ``adapter``: A and B, float32. ``moments``: both AdamW moments.
     - ``gradients``: of A and B, float32; ``carried``: those of earlier micro-batches of the step.
-    - ``activations``: what the forward pass keeps for the backward pass; ``layer`` is the largest layer's share.
+    - ``activations``: what the forward pass keeps for the backward pass. ``layer``: what the largest layer computes
+      anew in the backward pass where ``activations`` does not hold it.
     - ``ahead``: results of a layer's operations that are there before or after their time.
     - ``logits``: the same at the output head, supervised positions only.
     - ``updated``: the new adapter and moments, beside the old ones until the step is known to be finite.
@@ -112,10 +111,8 @@ class Estimate:
 
     @property
     def backward(self) -> int:
-        """The backward pass: full of activations at its start, of gradients at its end."""
-        start = self.activations + max(self.ahead, self.logits)
-        end = self.gradients + self.layer + self.ahead
-        return self.carried + max(start, end)
+        """The backward pass, at the output head or at the layer below it; activations give way to gradients."""
+        return self.carried + max(self.activations + max(self.logits, self.layer + self.ahead), self.gradients)
 
     @property
     def update(self) -> int:
@@ -152,20 +149,16 @@ def estimate(layout: Layout, work: Work, machine: Machine) -> Estimate:
         for number, linears in by_layer.items()
         if number >= first
     ]
-    if work.grad_checkpoint:
-        # Each layer keeps its input and what ties its recomputation to the forward pass: twice the hidden states.
-        layer = round(RECOMPUTED_LAYERS * max(layers))
-        activations = len(layers) * 2 * work.tokens * layout.hidden * float_bytes + layer
-    else:
-        layer, activations = max(layers), sum(layers)
+    # With --grad-checkpoint each layer keeps its input alone, and brings the rest back when its turn comes.
+    inputs = len(layers) * work.tokens * layout.hidden * float_bytes
     return Estimate(
         weights=held,
         adapter=adapter,
         moments=2 * adapter,
         gradients=adapter,
         carried=adapter if work.accumulated else 0,
-        activations=activations,
-        layer=layer,
+        activations=inputs if work.grad_checkpoint else sum(layers),
+        layer=max(layers) if work.grad_checkpoint else 0,
         ahead=_ahead_bytes(layout, adapted, float_bytes, fused, machine.device, work),
         logits=logits_bytes(layout.vocabulary, work.supervised),
         updated=3 * adapter,
