@@ -27,7 +27,7 @@ sys.path.insert(0, str(PROJECT))
 from benchmarks.train_vs_mlx_lm import resident_bytes  # noqa: E402
 from precision_lora.base_folder import read_base  # noqa: E402
 from precision_lora.batching import micro_batches  # noqa: E402
-from precision_lora.blas import find_openblas  # noqa: E402
+from precision_lora.blas import fast_environment, find_openblas  # noqa: E402
 from precision_lora.config import TrainConfig  # noqa: E402
 from precision_lora.dataset import Encoded  # noqa: E402
 from precision_lora.journal import Journal  # noqa: E402
@@ -73,10 +73,8 @@ def main() -> None:
 
 
 def child(model: Path, case: str) -> dict[str, Any]:
-    environment = dict(os.environ)
     library = find_openblas()
-    if library is not None:
-        environment["LD_PRELOAD"] = str(library)
+    environment = dict(os.environ) if library is None else fast_environment(library)
     command = [sys.executable, __file__, "--measure", "--model", str(model), "--case", case]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode != 0:

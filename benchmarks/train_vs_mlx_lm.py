@@ -34,7 +34,7 @@ sys.path.insert(0, str(PROJECT))
 
 from precision_lora import tokenizers  # noqa: E402
 from precision_lora.batching import micro_batches, plan, shapes  # noqa: E402
-from precision_lora.blas import find_openblas  # noqa: E402
+from precision_lora.blas import fast_environment, find_openblas  # noqa: E402
 from precision_lora.config import TrainConfig  # noqa: E402
 from precision_lora.dataset import Encoded, encode  # noqa: E402
 from precision_lora.journal import Journal  # noqa: E402
@@ -111,7 +111,8 @@ def child(args: argparse.Namespace, folder: Path, side: str, model: Path) -> dic
     environment = dict(os.environ)
     library = find_openblas()
     if library is not None:
-        environment["LD_PRELOAD"] = str(library)
+        # mlx-lm alone would compute with the reference BLAS; it is lent ours. What the allocator keeps is this trainer's.
+        environment = fast_environment(library) if side == "ours" else {**os.environ, "LD_PRELOAD": str(library)}
     command = [sys.executable, __file__, "--side", side, "--work-dir", str(folder), "--model", str(model)]
     for name in ("warmup", "batch", "rank", "targets"):
         command += [f"--{name}", str(getattr(args, name))]
