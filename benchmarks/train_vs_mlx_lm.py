@@ -111,7 +111,7 @@ def child(args: argparse.Namespace, folder: Path, side: str, model: Path) -> dic
     environment = dict(os.environ)
     library = find_openblas()
     if library is not None:
-        # mlx-lm alone would compute with the reference BLAS; it is lent ours. What the allocator keeps is this trainer's.
+        # mlx-lm alone would compute with the reference BLAS; it is lent ours, but not our allocator settings.
         environment = fast_environment(library) if side == "ours" else {**os.environ, "LD_PRELOAD": str(library)}
     command = [sys.executable, __file__, "--side", side, "--work-dir", str(folder), "--model", str(model)]
     for name in ("warmup", "batch", "rank", "targets"):

@@ -43,7 +43,7 @@ def find_openblas() -> Path | None:
 
 
 def fast_environment(library: Path) -> dict[str, str]:
-    """The variables of a process that computes with ``library`` and keeps freed memory; the person's own settings win."""
+    """Variables of a process that computes with ``library`` and keeps freed memory; those already set win."""
     preload = ":".join(filter(None, [str(library), os.environ.get("LD_PRELOAD", "")]))
     return {**KEEP_FREED_MEMORY, **os.environ, "LD_PRELOAD": preload, MARK: "1"}
 
