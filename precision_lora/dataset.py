@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from . import knowledge, negation, quantities, spans
+from . import knowledge, negation, quantities, span_rules, spans, tagger
 from .errors import UserError
 from .phases import KIND_BITS
 from .rows import Message, Row
@@ -122,12 +123,13 @@ def render(row: Row, template: Template) -> Rendered:
     return Rendered(text, tuple(targets))
 
 
-def kind_mask(text: str) -> np.ndarray:
-    """Which span kinds each character of ``text`` lies in: uint8 (len(text),), bits of `KIND_BITS`."""
-    mask = np.zeros(len(text), dtype=np.uint8)
-    for span in spans.find(text):
-        mask[span.start : span.end] |= KIND_BITS[span.kind]
-    return mask
+def kind_masks(texts: Sequence[str]) -> list[np.ndarray]:
+    """Which span kinds each character of each text lies in: uint8 (length,), bits of `KIND_BITS`."""
+    masks = [np.zeros(len(text), dtype=np.uint8) for text in texts]
+    for mask, found in zip(masks, spans.find_all(texts), strict=True):
+        for span in found:
+            mask[span.start : span.end] |= KIND_BITS[span.kind]
+    return masks
 
 
 def _encode(rows: Sequence[Row], template: Template, max_seq_length: int) -> Encoded:
@@ -135,9 +137,11 @@ def _encode(rows: Sequence[Row], template: Template, max_seq_length: int) -> Enc
     lines: list[int] = []
     skipped: list[int] = []
     truncated = 0
-    for row, rendered, encoding in _tokenised(rows, template):
+    for row, rendered, masks, encoding in _tokenised(rows, template):
         tokens = np.asarray(encoding.ids, dtype=np.int32)
-        supervised, kinds, weights = _label(rendered, np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2))
+        supervised, kinds, weights = _label(
+            rendered, masks, np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+        )
         if len(tokens) > max_seq_length:
             truncated += 1
         cut = slice(max_seq_length)
@@ -163,24 +167,29 @@ def _joined(parts: list[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros(0, dtype)
 
 
-def _tokenised(rows: Sequence[Row], template: Template) -> Iterator[tuple[Row, Rendered, Any]]:
+def _tokenised(rows: Sequence[Row], template: Template) -> Iterator[tuple[Row, Rendered, Sequence[np.ndarray], Any]]:
+    """Each row with its text, the kind masks of its targets, and its encoding."""
     for first in range(0, len(rows), CHUNK_ROWS):
         chunk = rows[first : first + CHUNK_ROWS]
         rendered = [render(row, template) for row in chunk]
         encodings = template.tokenizer.backend_tokenizer.encode_batch(
             [r.text for r in rendered], add_special_tokens=False
         )
-        yield from zip(chunk, rendered, encodings, strict=True)
+        masks = iter(kind_masks([r.text[start:end] for r in rendered for start, _, end, _ in r.targets]))
+        of_row = [list(islice(masks, len(r.targets))) for r in rendered]
+        yield from zip(chunk, rendered, of_row, encodings, strict=True)
 
 
-def _label(rendered: Rendered, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _label(
+    rendered: Rendered, masks: Sequence[np.ndarray], offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Per-token supervised bool, kinds uint8 and weights float32 from character offsets int64 (T, 2)."""
     starts, ends = offsets[:, 0], offsets[:, 1]
     characters = np.zeros(len(rendered.text) + 1, dtype=np.uint8)
     supervised = np.zeros(len(offsets), dtype=np.bool_)
     weights = np.ones(len(offsets), dtype=np.float32)
-    for start, end, body_end, weight in rendered.targets:
-        characters[start:body_end] = kind_mask(rendered.text[start:body_end])
+    for mask, (start, end, body_end, weight) in zip(masks, rendered.targets, strict=True):
+        characters[start:body_end] = mask
         inside = (ends > start) & (starts < end)
         supervised |= inside
         weights[inside] = weight
@@ -265,8 +274,9 @@ def _cache_key(rows: Sequence[Row], tokenizer: Any, max_seq_length: int) -> str:
     digest.update(f"\0{tokenizer.chat_template}\0{tokenizer.eos_token}\0{max_seq_length}\0".encode())
     digest.update(knowledge.tables_digest().encode())
     # The code that marks spans is a part of what the cache was made from.
-    for module in (spans, quantities, negation):
+    for module in (spans, span_rules, tagger, quantities, negation):
         digest.update(Path(str(module.__file__)).read_bytes())
+    digest.update(tagger.WEIGHTS.read_bytes())
     digest.update(Path(__file__).read_bytes())
     for row in rows:
         digest.update(f"{row.line}\0{row.weight}\0{row.text}\0".encode())

@@ -1,28 +1,21 @@
-"""Which characters of a medical text are of which kind: what the training weights and the evaluation both read.
+"""Which characters of a medical text are of which kind: what the training weights are looked up by.
 
-Guideline (also for annotating by hand; a span leaves out the punctuation around it, kinds may overlap):
-
-- term: medical nouns with the words that name their form (慢性胃炎, 左膝疼痛, 头颅CT, 氨氯地平片): diseases, symptoms,
-  examinations, indicators, pathogens, drugs and drug classes, treatments, anatomy in medical use. No departments,
-  no everyday food, no 检查/治疗/药物 alone.
-- number: a whole written quantity with comparator and unit, frequencies included.
-- diagnosis: disease names stated or considered, with grade; judgement phrases alone (考虑, 提示, 不能排除,
-  符合…诊断标准, 轻度升高, 超过正常范围, 在正常范围内). Not: a disease as a mere attribute (糖尿病患者, 预防中风).
-- treatment: a drug or remedy with the dosing words and amounts that follow it; dosing without a drug; lifestyle
-  measures whole, to the end of their clause; monitoring with its object (2周后复查血脂); seeing a doctor with the
-  place (到心内科就诊); calling 120.
-- empathy: the whole warm expression: reaction, interpretation, exploration, encouragement, good wishes.
+Numbers are what `quantities` reads. Terms are found by `tagger`, which sees the words of the tables and the compounds
+of `span_rules` among its features. Diagnosis, treatment and empathy are said by whole clauses, and a clause may say
+several of them at once. span_model/guideline.md is the guideline by which the tagger's texts were annotated.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from precision_lora import knowledge, quantities, span_rules
-from precision_lora.lexicon import longest_match_pattern
+import numpy as np
+
+from precision_lora import knowledge, quantities, span_rules, tagger
 from precision_lora.numerals import fold
 
 KINDS = ("term", "number", "diagnosis", "treatment", "empathy")
@@ -59,8 +52,11 @@ _TAKEN = re.compile(
     r"(?:mg|g|μg|ug|ml|iu|u|单位|片|粒|袋|支|滴|喷|揿|丸|包|瓶|贴|枚|万单位|毫克|克|微克|毫升)(?:/(?:kg|次|日|d))*"
 )
 _ENTITY = re.compile(f"[{span_rules.CLASSES}]")
-_LONGEST_WARM = 40
-_GAP = "[^，,。；;！!？?\n：:]{0,12}?"
+# Enough to make the cost of array operations small, few enough for the arrays to stay in the cache.
+_TEXTS_AT_A_TIME = 32
+_CHINESE = re.compile("[\u3400-\u9fff]")
+# What ends a clause. A comma or colon between two digits does not.
+_CLAUSE_END = re.compile(r"(?:[，。；！？：;!?…~\n]|(?<!\d)[,:]|[,:](?!\d))+")
 
 
 @dataclass(frozen=True, order=True)
@@ -123,19 +119,6 @@ def _longest_words(text: str) -> Iterator[tuple[int, int]]:
                 break
         else:
             position += 1
-
-
-@cache
-def _phrases(kind: str) -> re.Pattern[str]:
-    """One pattern for all phrases of a kind; those with a gap come after the literal ones."""
-    if kind == "empathy":
-        written = [p.phrase for p in knowledge.empathy()]
-    else:
-        written = [p.phrase for p in knowledge.phrases() if p.kind == kind]
-    folded = [fold(phrase) for phrase in written]
-    literal = longest_match_pattern(phrase for phrase in folded if "…" not in phrase)
-    gapped = sorted((p for p in folded if "…" in p), key=len, reverse=True)
-    return re.compile("|".join([*(_GAP.join(map(re.escape, p.split("…"))) for p in gapped), literal]))
 
 
 _DRUG_AFTER = re.compile(span_rules.DRUG_AFTER)
@@ -205,99 +188,54 @@ def _shadow(text: str, entities: Iterable[tuple[int, int, str]], numbers: list[q
     return "".join(shadow)
 
 
-def _rule_spans(pattern: re.Pattern[str], text: str, groups: tuple[str, ...]) -> Iterator[tuple[int, int]]:
-    for match in pattern.finditer(text):
-        group = next((g for g in groups if match[g] is not None), None)
-        yield match.span(group) if group else match.span()
-
-
-def _warm(text: str) -> Iterator[tuple[int, int]]:
-    """Empathy spans, each widened to the soft words around it in its clause."""
-    hits = [m.span() for m in span_rules.EMPATHY.finditer(text)] + [
-        m.span() for m in _phrases("empathy").finditer(text)
-    ]
-    clause_ends = [m.end() for m in span_rules.CLAUSE_END.finditer(text)]
-    clause = 0
-    for start, end in sorted(hits):
-        while clause < len(clause_ends) and clause_ends[clause] <= start:
-            clause += 1
-        begin = clause_ends[clause - 1] if clause else 0
-        if (
-            0 < start - begin <= 14
-            and (soft := span_rules.EMPATHY_LEFT.search(text, begin, start))
-            and soft.start() == begin
-        ):
-            start = begin
-        if tail := span_rules.EMPATHY_RIGHT.match(text, end):
-            end = tail.end()
-        yield start, end
-
-
-def _clauses(text: str) -> Iterator[tuple[int, int, str]]:
-    """(start, end, what ends it) of every clause."""
-    start = 0
-    for match in span_rules.CLAUSE_END.finditer(text):
-        if match.start() > start:
-            yield start, match.start(), match[0]
-        start = match.end()
-    if start < len(text):
-        yield start, len(text), ""
-
-
-def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Overlapping spans joined, in order."""
-    joined: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        if joined and start < joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
-        elif start < end:
-            joined.append((start, end))
-    return joined
-
-
-def _apart_from(spans: list[tuple[int, int]], others: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Those of ``spans`` that touch none of ``others``; both in order."""
-    apart = []
-    index = 0
-    for start, end in spans:
-        while index < len(others) and others[index][1] <= start:
-            index += 1
-        if index == len(others) or others[index][0] >= end:
-            apart.append((start, end))
-    return apart
-
-
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    while start < end and text[start] in " ，,、。；;：:\n(（)）":
+    while start < end and text[start] in " ，,、。；;：:！!？?…~\n(（)）":
         start += 1
-    while start < end and text[end - 1] in " ，,、。；;：:\n(（":
+    while start < end and text[end - 1] in " ，,、。；;：:！!？?…~\n(（":
         end -= 1
     return start, end
 
 
-def _clause_spans(shadow: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """(warm clauses, clauses of advice): what no list and no local rule foresees."""
-    warm: list[tuple[int, int]] = []
-    advice: list[tuple[int, int]] = []
-    for start, end, mark in _clauses(shadow):
-        clause = shadow[start:end]
-        medical = _ENTITY.search(clause) is not None
-        asks = mark in ("？", "?")
-        explores = span_rules.EXPLORING_ANYTHING if medical else span_rules.EXPLORING_CLAUSE
-        if (
-            (asks and explores.search(clause))
-            or span_rules.WARM_ANYTHING.search(clause)
-            or (not medical and end - start <= _LONGEST_WARM and span_rules.WARM_CLAUSE.search(clause))
-        ):
-            warm.append((start, end))
-        elif (hit := span_rules.ADVICE_CLAUSE.search(clause)) and not span_rules.NO_ADVICE.search(clause):
-            begin = hit.start()
-            if begin <= 14 and not _ENTITY.search(clause, 0, begin) and (lead := span_rules.ADVICE_LEAD.match(clause)):
-                begin = min(lead.end(), begin)
-            advice.append((start + begin, end))
-        elif (hit := span_rules.BIDDING_CLAUSE.search(clause)) and not span_rules.NO_BIDDING.search(clause):
-            advice.append((start + hit.start("act"), end))
-    return warm, advice
+def clauses(text: str) -> list[tuple[int, int]]:
+    """(start, end) of the clauses in order, each with the punctuation that ends it."""
+    ends = [match.end() for match in _CLAUSE_END.finditer(text)]
+    if text and (not ends or ends[-1] < len(text)):
+        ends.append(len(text))
+    return list(itertools.pairwise([0, *ends]))
+
+
+def _tags(length: int, entities: Iterable[tuple[int, int, str]], numbers: list[quantities.Quantity]) -> np.ndarray:
+    """What the tagger is told of each character, uint64 (length,): class and place (alone, first, inside, last)."""
+    tags = np.zeros(length, dtype=np.uint64)
+    for start, end, letter in sorted(entities, key=lambda entity: entity[1] - entity[0]):
+        first = 4 * (span_rules.CLASSES.index(letter) + 1 if letter else len(span_rules.CLASSES) + 1)
+        tags[start:end] = first + 2
+        tags[start], tags[end - 1] = first + 1, first + 3
+        if end - start == 1:
+            tags[start] = first
+    for number in numbers:
+        tags[number.start : number.end] = 4 * (len(span_rules.CLASSES) + 2)
+    return tags
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is known of a text before the tagger: folded and shadow text, tags, quantities, clauses."""
+
+    folded: str
+    shadow: str
+    tags: np.ndarray
+    numbers: list[quantities.Quantity]
+    clauses: list[tuple[int, int]]
+
+
+def read(text: str) -> Reading:
+    """The tagger's input, in fitting as in use."""
+    folded = _ENTITY.sub(" ", fold(text))
+    numbers = quantities.find(text)
+    entities = _entities(folded)
+    shadow = _shadow(folded, entities, numbers)
+    return Reading(folded, shadow, _tags(len(text), entities, numbers), numbers, clauses(folded))
 
 
 def find(text: str) -> list[Span]:
@@ -305,38 +243,40 @@ def find(text: str) -> list[Span]:
 
     Offsets are those of ``text`` as it is. Linear in its length.
     """
-    if not text:
-        return []
-    folded = _ENTITY.sub(" ", fold(text))
-    numbers = quantities.find(text)
-    entities = _entities(folded)
-    shadow = _shadow(folded, entities, numbers)
-    warm_clauses, advice = _clause_spans(shadow)
-    warm = _merged(_trimmed(folded, *span) for span in (*_warm(folded), *warm_clauses))
-    # 担心是正常的 comforts; it judges nothing.
-    judgements: list[tuple[int, int]] = []
-    diseases: list[tuple[int, int]] = []
-    for start, end in _rule_spans(span_rules.DIAGNOSIS, shadow, span_rules.DIAGNOSIS_GROUPS):
-        (diseases if span_rules.DISEASE in shadow[start:end] else judgements).append((start, end))
-    judgements = _merged([*judgements, *(m.span() for m in _phrases("diagnosis").finditer(folded))])
-    measures: list[tuple[int, int]] = []
-    bare: list[tuple[int, int]] = []
-    for start, end in _rule_spans(span_rules.TREATMENT, shadow, span_rules.TREATMENT_GROUPS):
-        (measures if _ENTITY.search(shadow, start, end) else bare).append((start, end))
-    by_kind: dict[str, list[tuple[int, int]]] = {
-        "term": [(s, e) for s, e, letter in entities if letter != span_rules.PLACE],
-        "number": [part for q in numbers for part in (q.parts or ((q.start, q.end),))],
-        "diagnosis": [*diseases, *_apart_from(judgements, warm)],
-        "treatment": [
-            *measures,
-            *_apart_from(bare, warm),
-            *(m.span() for m in _phrases("treatment").finditer(folded)),
-            *_apart_from(advice, warm),
-        ],
-        "empathy": warm,
-    }
-    result = []
-    for kind, spans in by_kind.items():
-        for start, end in _merged(_trimmed(folded, *span) for span in spans):
-            result.append(Span(start, end, kind))
-    return sorted(result, key=lambda span: (span.start, -span.end, KINDS.index(span.kind)))
+    return find_all([text])[0]
+
+
+def find_all(texts: Sequence[str]) -> list[list[Span]]:
+    """The same for many texts, several times as fast as one by one."""
+    found: list[list[Span]] = []
+    for first in range(0, len(texts), _TEXTS_AT_A_TIME):
+        found += _find_some([read(text) for text in texts[first : first + _TEXTS_AT_A_TIME]])
+    return found
+
+
+def _find_some(seen: Sequence[Reading]) -> list[list[Span]]:
+    weights = tagger.model()
+    terms = tagger.terms(weights, [r.folded for r in seen], [r.tags for r in seen])
+    said = tagger.clause_logits(
+        weights, ([r.folded for r in seen], [r.shadow for r in seen]), [r.clauses for r in seen]
+    )
+    return [_spans(*parts) for parts in zip(seen, terms, said, strict=True)]
+
+
+def _is_name(seen: Reading, start: int, end: int) -> bool:
+    """Words without a Chinese character are terms only where the tables have them: 转氨酶 is guessed, HALT is not."""
+    return bool(_CHINESE.search(seen.folded, start, end)) or bool(seen.tags[start:end].all())
+
+
+def _spans(seen: Reading, terms: Iterable[tuple[int, int]], logits: np.ndarray) -> list[Span]:
+    found = [(start, end, "term") for start, end in terms if _is_name(seen, start, end)]
+    found += [(start, end, "number") for q in seen.numbers for start, end in (q.parts or ((q.start, q.end),))]
+    for clause, kind in np.argwhere(logits > 0):
+        start, end = seen.clauses[clause]
+        if _CHINESE.search(seen.folded, start, end):
+            found.append((start, end, tagger.CLAUSE_KINDS[kind]))
+    trimmed = [Span(*_trimmed(seen.folded, start, end), kind) for start, end, kind in found]
+    return sorted(
+        (span for span in trimmed if span.start < span.end),
+        key=lambda span: (span.start, -span.end, KINDS.index(span.kind)),
+    )

@@ -20,7 +20,6 @@ TABLES = {
     "red_flags": (knowledge.red_flags, 40),
     "empathy": (knowledge.empathy, 200),
     "feelings": (knowledge.feelings, 10),
-    "phrases": (knowledge.phrases, 300),
     "conditions": (knowledge.conditions, 60),
 }
 

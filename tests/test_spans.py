@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from precision_lora import knowledge, span_rules, spans
+from precision_lora import span_rules, spans
+from span_model.annotated import ANNOTATED_KINDS, character_f1, read
 
+ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
 
 
@@ -27,7 +29,6 @@ def _found(text: str) -> dict[str, list[str]]:
     [
         ("您的空腹血糖是7.2 mmol/L。", "term", ["空腹血糖"]),
         ("做了心电图和头颅CT，查了肝功能", "term", ["心电图", "头颅CT", "肝功能"]),
-        ("左膝盖隐隐作痛", "term", ["左膝盖隐隐作痛"]),
         ("诊断慢性胃炎", "term", ["慢性胃炎"]),
         ("考虑代谢综合征", "term", ["代谢综合征"]),
         ("服用苯磺酸氨氯地平片", "term", ["苯磺酸氨氯地平片"]),
@@ -39,35 +40,21 @@ def _found(text: str) -> dict[str, list[str]]:
         ("控制在120-140之间，均值7.2±0.8", "number", ["120-140", "7.2±0.8"]),
         ("高压140低压90", "number", ["140", "90"]),
         ("这是第一个问题，有两点要说", "number", []),
-        ("考虑1级高血压", "diagnosis", ["考虑", "1级高血压"]),
-        ("糖尿病患者要吃早饭", "diagnosis", []),
-        ("多运动可以预防冠心病", "diagnosis", []),
-        ("急性阑尾炎不能排除", "diagnosis", ["急性阑尾炎", "不能排除"]),
-        ("血钾略低于正常下限", "diagnosis", ["略低于正常下限"]),
-        ("达到糖尿病的诊断标准", "diagnosis", ["达到糖尿病的诊断标准"]),
-        ("都在正常范围内", "diagnosis", ["都在正常范围内"]),
-        ("属于正常高值", "diagnosis", ["属于正常高值"]),
-        ("再考虑使用药物", "diagnosis", []),
-        ("氨氯地平5mg，每日一次，早上吃", "treatment", ["氨氯地平5mg，每日一次，早上吃"]),
-        ("建议2周后复查血脂和肝功能", "treatment", ["2周后复查血脂和肝功能"]),
-        ("请到心内科就诊", "treatment", ["到心内科就诊"]),
-        ("立即拨打120", "treatment", ["立即拨打120"]),
-        ("平时少吃海鲜和动物内脏", "treatment", ["少吃海鲜和动物内脏"]),
-        ("每周快走150分钟", "treatment", ["每周快走150分钟"]),
-        ("不要自行停药", "treatment", ["不要自行停药"]),
-        ("24小时尿蛋白定量3.8g", "treatment", []),  # measured, not taken
-        ("每周发作两次", "treatment", []),
-        ("我非常理解您的担心", "empathy", ["我非常理解您的担心"]),
-        ("换作是谁都会紧张的，先别着急。", "empathy", ["换作是谁都会紧张的", "先别着急"]),
-        ("这段时间您一定很辛苦", "empathy", ["这段时间您一定很辛苦"]),
+        ("这次空腹血糖7.2mmol/L，高于正常上限，考虑糖尿病前期。", "diagnosis", ["高于正常上限", "考虑糖尿病前期"]),
+        ("急性阑尾炎不能排除。", "diagnosis", ["急性阑尾炎不能排除"]),
+        ("血钾略低于正常下限。", "diagnosis", ["血钾略低于正常下限"]),
+        ("平时吃氨氯地平5mg，每日一次。", "treatment", ["平时吃氨氯地平5mg", "每日一次"]),
+        ("建议2周后复查血脂和肝功能。", "treatment", ["建议2周后复查血脂和肝功能"]),
+        ("请到心内科就诊。", "treatment", ["请到心内科就诊"]),
+        ("立即拨打120。", "treatment", ["立即拨打120"]),
+        ("平时少吃海鲜和动物内脏，不要自行停药。", "treatment", ["平时少吃海鲜和动物内脏", "不要自行停药"]),
+        ("胰岛素是身体里降糖的激素。", "treatment", []),
+        ("我非常理解您的担心，先别着急。", "empathy", ["我非常理解您的担心", "先别着急"]),
+        ("这段时间您一定很辛苦。", "empathy", ["这段时间您一定很辛苦"]),
         ("您愿意说说最担心什么吗？", "empathy", ["您愿意说说最担心什么吗"]),
-        ("您已经做得很好了", "empathy", ["您已经做得很好了"]),
-        ("我们一起慢慢来", "empathy", ["我们一起慢慢来"]),
-        ("这不是您的错", "empathy", ["这不是您的错"]),
+        ("这不是您的错，我们一起慢慢来。", "empathy", ["这不是您的错", "我们一起慢慢来"]),
         ("祝您早日康复！", "empathy", ["祝您早日康复"]),
-        ("有没有胸痛？什么时候开始的？", "empathy", []),  # taking the history is no warmth
-        ("血压受情绪影响", "empathy", []),
-        ("您的担心是正常的。", "diagnosis", []),  # comforts, judges nothing
+        ("什么时候开始的？", "empathy", []),  # taking the history is no warmth
     ],
 )
 def test_spans_by_hand(text: str, kind: str, expected: list[str]) -> None:
@@ -79,8 +66,8 @@ def test_kinds_overlap_but_a_kind_does_not() -> None:
     found = spans.find(text)
     assert found == sorted(found, key=lambda s: s.start)
     by_kind = _found(text)
-    assert "2型糖尿病" in by_kind["term"] and "2型糖尿病" in by_kind["diagnosis"]
-    assert by_kind["treatment"][0] == "二甲双胍0.5g，每日三次" and by_kind["number"][:2] == ["0.5g", "每日三次"]
+    assert "2型糖尿病" in by_kind["term"] and by_kind["diagnosis"][0] == "考虑2型糖尿病"
+    assert by_kind["treatment"][:2] == ["二甲双胍0.5g", "每日三次"] and by_kind["number"][:2] == ["0.5g", "每日三次"]
     for kind in spans.KINDS:
         own = [s for s in found if s.kind == kind]
         assert all(a.end <= b.start for a, b in itertools.pairwise(own))
@@ -91,7 +78,7 @@ def test_kinds_overlap_but_a_kind_does_not() -> None:
     [
         ("😀空腹血糖７．２ｍｍｏｌ／Ｌ", {"空腹血糖", "７．２ｍｍｏｌ／Ｌ"}),
         ("白细胞5.0×10⁹/L，ｶﾞ血小板㎎", {"白细胞", "5.0×10⁹/L", "血小板"}),
-        ("ﬁﬁﬁ㈱ＡＬＴ偏高", {"ＡＬＴ", "偏高"}),
+        ("ﬁﬁﬁ㈱，ＡＬＴ偏高", {"ＡＬＴ", "ＡＬＴ偏高"}),
         ("👨‍👩‍👧血压１４０／９０", {"血压", "１４０／９０"}),
     ],
 )
@@ -110,8 +97,8 @@ def test_private_use_characters_do_not_pass_for_entities() -> None:
 
 
 def test_spans_lie_inside_the_text_and_hold_no_outer_punctuation() -> None:
-    for line in (DATA / "spans_tuning.jsonl").read_text(encoding="utf-8").splitlines():
-        text = json.loads(line)["text"]
+    for one in read(DATA / "annotated_clauses.txt"):
+        text = one.text
         for span in spans.find(text):
             assert 0 <= span.start < span.end <= len(text) and span.kind in spans.KINDS
             assert text[span.start] not in " ，。、；：" and text[span.end - 1] not in " ，。、；："
@@ -134,62 +121,74 @@ def test_repetition_does_not_explode(text: str) -> None:
     spans.find(text)
 
 
-@pytest.mark.parametrize("name", ["DIAGNOSIS", "TREATMENT", "EMPATHY", "COMPOUND"])
-def test_every_rule_can_begin_with_the_characters_named_for_it(name: str) -> None:
+def test_every_compound_can_begin_with_the_characters_named_for_it() -> None:
     """A rule whose first character is missing from the starts would be dead."""
-    pattern = getattr(span_rules, name).pattern
-    ahead, rules = re.match(r"\(\?=\[(.*?[^\\])\]\)(.*)", pattern, re.S).groups()  # type: ignore[union-attr]
-    free = re.compile(rules)
-    starts = re.compile(f"[{ahead}]")
-    checked = 0
-    for line in (DATA / "spans_tuning.jsonl").read_text(encoding="utf-8").splitlines():
-        text = spans.fold(json.loads(line)["text"])
-        shadow = spans._shadow(text, spans._entities(text), spans.quantities.find(text))
-        for match in free.finditer(text if name in ("EMPATHY", "COMPOUND") else shadow):
-            assert starts.match(match[0]), match[0]
-            checked += 1
-    assert checked >= 10
+    ahead, rules = re.match(r"\(\?=\[(.*?[^\\])\]\)(.*)", span_rules.COMPOUND.pattern, re.S).groups()  # type: ignore[union-attr]
+    free, starts = re.compile(rules), re.compile(f"[{ahead}]")
+    found = [m[0] for one in read(DATA / "annotated_clauses.txt") for m in free.finditer(spans.fold(one.text))]
+    assert len(found) >= 10 and all(starts.match(compound) for compound in found)
 
 
-def test_empathy_phrases_of_the_table_are_found() -> None:
-    """Every literal phrase, alone in a sentence, is an empathy span that covers it."""
-    for phrase in knowledge.empathy():
-        if "…" in phrase.phrase:
-            continue
-        text = f"您好。{phrase.phrase}。"
-        covered = {i for s in spans.find(text) if s.kind == "empathy" for i in range(s.start, s.end)}
-        wanted = {i for i in range(3, 3 + len(phrase.phrase)) if text[i] not in "，、"}
-        assert wanted <= covered, phrase.phrase
+def test_many_texts_at_once_are_marked_as_one_by_one() -> None:
+    """A clause looks at its neighbours, a character at those around it: never into another text."""
+    texts = [one.text for one in read(DATA / "annotated_clauses.txt")]
+    texts[5:5] = ["", "。", "a"]
+    assert spans.find_all(texts) == [spans.find(text) for text in texts]
 
 
-def _f1(rows: list[dict]) -> dict[str, float]:
-    """Character-level F1 per kind over all rows, punctuation left out."""
-    counts = {kind: [0, 0, 0] for kind in spans.KINDS}
-    for row in rows:
-        text = row["text"]
-        wanted: dict[str, set[int]] = defaultdict(set)
-        got: dict[str, set[int]] = defaultdict(set)
-        for start, end, kind in row["spans"]:
-            wanted[kind] |= set(range(start, end))
-        for span in spans.find(text):
-            got[span.kind] |= set(range(span.start, span.end))
-        words = {i for i, c in enumerate(text) if c not in "，、。；：！？ ,（）()“”\n"}
-        for kind, count in counts.items():
-            a, b = wanted[kind] & words, got[kind] & words
-            for i, size in enumerate((len(a & b), len(b - a), len(a - b))):
-                count[i] += size
-    return {kind: 2 * tp / (2 * tp + fp + fn) for kind, (tp, fp, fn) in counts.items()}
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        ("您好，血压1,200：7:30测", ["您好，", "血压1,200：", "7:30测"]),
+        ("好。！？\n再来", ["好。！？\n", "再来"]),
+    ],
+)
+def test_clauses_end_with_their_punctuation(text: str, expected: list[str]) -> None:
+    assert [text[start:end] for start, end in spans.clauses(text)] == expected
 
 
-def test_f1_is_the_harmonic_mean_of_precision_and_recall() -> None:
-    """血压 wanted, 血压 and 头晕 found: precision 1/2, recall 1, F1 2/3."""
-    assert _f1([{"text": "血压，头晕", "spans": [[0, 2, "term"], [2, 3, "number"]] + [
-        [0, 1, kind] for kind in ("number", "diagnosis", "treatment", "empathy")
-    ]}])["term"] == pytest.approx(2 / 3)  # fmt: skip
+# Lowest F1 that the weights may reach on texts that were neither fitted nor looked at. Two readers of these texts agree
+# to READERS_AGREE; span_model/README.md has both.
+FLOORS = {"term": 0.91, "number": 0.93, "diagnosis": 0.72, "treatment": 0.89, "empathy": 0.70}
 
 
-def test_the_tuning_answers_are_annotated_as_the_rules_see_them() -> None:
-    """46 answers in several styles on which the rules were tuned: a floor, no measure of quality."""
-    rows = [json.loads(line) for line in (DATA / "spans_tuning.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert len(rows) >= 40
-    assert {kind: f1 for kind, f1 in _f1(rows).items() if f1 < 0.85} == {}
+def test_unseen_answers_are_marked_as_a_reader_marks_them() -> None:
+    """210 answers in ten styles by other writers than the fitted texts."""
+    texts = read(DATA / "annotated_clauses.txt")
+    rows = [(one.text, one.marks, [(s.start, s.end, s.kind) for s in spans.find(one.text)]) for one in texts]
+    f1 = {kind: character_f1(rows, kind) for kind in ANNOTATED_KINDS}
+    numbers = [json.loads(line) for line in (DATA / "annotated_numbers.jsonl").read_text(encoding="utf-8").splitlines()]
+    f1["number"] = character_f1(
+        (
+            (
+                row["text"],
+                [(start, end, "number") for start, end in row["numbers"]],
+                [(s.start, s.end, s.kind) for s in spans.find(row["text"])],
+            )
+            for row in numbers
+        ),
+        "number",
+    )
+    assert len(texts) == len(numbers) == 210
+    assert {kind: value for kind, value in f1.items() if value < FLOORS[kind]} == {}
+
+
+def test_fitted_and_measured_texts_are_different_ones() -> None:
+    fitted = {c for path in (ROOT / "span_model" / "texts").glob("*.txt") for one in read(path) for c in one.clauses}
+    for one in read(DATA / "annotated_clauses.txt"):
+        long = [clause for clause in one.clauses if len(clause) > 14]
+        assert sum(clause in fitted for clause in long) <= len(long) // 3, one.name
+
+
+def test_f1_counts_characters() -> None:
+    """血压 wanted, 血压 and 头晕 found: precision 1/2, recall 1, F1 2/3; the comma does not count."""
+    assert character_f1([("血压，头晕", [(0, 2, "term")], [(0, 5, "term")])], "term") == pytest.approx(2 / 3)
+    assert character_f1([("血压", [], [])], "term") == 1.0
+
+
+def test_annotated_files_say_where_they_are_wrong(tmp_path: Path) -> None:
+    for line in ("X\t好", "好", "D\t【血压", "D\t血】压", "D\t【】"):
+        (tmp_path / "a.txt").write_text(f"## one\nD\t【血压】高。\n{line}\n", encoding="utf-8")
+        with pytest.raises(ValueError, match=r"a\.txt:3"):
+            read(tmp_path / "a.txt")

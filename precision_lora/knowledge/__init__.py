@@ -54,15 +54,6 @@ class Feeling:
 
 
 @dataclass(frozen=True)
-class Phrase:
-    """A diagnosis or treatment expression that is no term; ``…`` is a gap of at most 12 characters."""
-
-    phrase: str
-    kind: Literal["diagnosis", "treatment"]
-    source: str
-
-
-@dataclass(frozen=True)
 class RedFlag:
     """A dangerous picture: one alternative of every group in ``signs`` found in the question raises it."""
 
@@ -348,12 +339,6 @@ def empathy() -> tuple[EmpathyPhrase, ...]:
 def feelings() -> tuple[Feeling, ...]:
     """Feelings and their words."""
     return read_table(FOLDER / "feelings.jsonl", Feeling)
-
-
-@cache
-def phrases() -> tuple[Phrase, ...]:
-    """Diagnosis and treatment expressions that are no terms."""
-    return read_table(FOLDER / "phrases.jsonl", Phrase)
 
 
 @cache
