@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-BUCKET_BITS = 17
+BUCKET_BITS = 19
 CLAUSE_KINDS = ("diagnosis", "treatment", "empathy")
 # Answers for a character: outside of a term, its beginning, its inside.
 OUTSIDE, BEGIN, INSIDE = range(3)
