@@ -293,7 +293,7 @@ def run(
     journal.say(f"🚀 开始训练: 第 {first}–{settings.steps} 步（准备用了 {ready}）")
 
     # ---- The loop. Step n depends on settings, data, adapter, moments and n alone: a resumed run repeats it exactly.
-    stop = StopSignals()
+    stop = StopSignals(ranks)
     journal.start_bar(memory.step, settings.steps)
     begun, begun_at, epoch, order = time.perf_counter(), memory.step, -1, []
     while memory.step < settings.steps and not stop.requested:
@@ -413,10 +413,18 @@ class Memory:
 
 
 class StopSignals:
-    """Ctrl-C and SIGTERM ask the loop to end after the step in hand; a second one ends it at once."""
+    """Ctrl-C and SIGTERM ask the loop to end after the step in hand; a second one ends it at once.
 
-    def __init__(self) -> None:
+    With several ranks they end the process at once: one that waits in an exchange for a rank that is gone never comes
+    to the end of its step, and `mlx.launch` has to be able to end it.
+    """
+
+    def __init__(self, ranks: int) -> None:
         self.requested = False
+        if ranks > 1:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            return
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
 

@@ -223,6 +223,37 @@ def test_killed_inside_a_checkpoint_write(place, done, tmp_path, where):
     assert leftovers == []
 
 
+def test_a_rank_that_dies_ends_the_others(place, tmp_path):
+    """The survivor waits in an exchange that never comes, where no Python signal handler would run."""
+    launch = Path(sys.executable).with_name("mlx.launch")
+    if not launch.is_file():
+        pytest.skip("mlx.launch is not installed beside python")
+    (tmp_path / "dying.py").write_text(
+        "import os, sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "import train_v3_precision as script\n"
+        "plain, calls = script.phase_at, []\n"
+        "def dying(*a):\n"
+        "    calls.append(1)\n"
+        "    if os.environ.get('MLX_RANK') == '1' and len(calls) == 3: os._exit(7)\n"
+        "    return plain(*a)\n"
+        "script.phase_at = dying\n"
+        "sys.exit(script.run_main(script.main))\n"
+    )
+    command = [launch, "-n", "2", "--python", sys.executable, tmp_path / "dying.py"]
+    done = subprocess.run(
+        [*map(str, command), *map(str, words(place, tmp_path / "out"))],
+        env={**os.environ, MARK: "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    said = done.stdout + done.stderr
+    assert "rank 1 exited with code 7" in said, said
+    history = tmp_path / "out/finetuned_model_v3_precision/metrics_history.json"
+    assert [entry["step"] for entry in json.loads(history.read_text())] == [1, 2]
+
+
 def test_sigterm_saves_and_prints_the_resume_command(place, done, tmp_path):
     process = start(words(place, tmp_path / "out", "--save-every", "1000", "--steps", "4000"))
     while "开始训练" not in process.stdout.readline():
