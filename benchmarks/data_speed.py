@@ -23,6 +23,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
+from benchmarks.train_vs_mlx_lm import resident_bytes  # noqa: E402
 from precision_lora import tokenizers  # noqa: E402
 from precision_lora.dataset import encode  # noqa: E402
 from precision_lora.rows import read_rows  # noqa: E402
@@ -62,7 +63,8 @@ def encoded(folder: Path, cache: Path) -> dict[str, float]:
     begun = time.perf_counter()
     data = encode(read_rows(PROJECT / "data_mlx" / "train.jsonl"), tokenizer, MAX_TOKENS, cache)
     seconds = time.perf_counter() - begun
-    return {"rows": len(data.lengths), "vocabulary": len(tokenizer), "seconds": seconds, "megabytes": megabytes()}
+    peak = resident_bytes() / 1e6
+    return {"rows": len(data.lengths), "vocabulary": len(tokenizer), "seconds": seconds, "megabytes": peak}
 
 
 def check(rows: int) -> None:
@@ -82,14 +84,9 @@ def check(rows: int) -> None:
         begun = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True)
         seconds = time.perf_counter() - begun
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    peak = resident_bytes(resource.RUSAGE_CHILDREN) / 1e6
     print(f"--check-data, {rows} rows: {seconds:.0f} s ({rows / seconds:.0f} rows/s), {peak:.0f} MB", end="")
     print(f", exit code {done.returncode}")
-
-
-def megabytes() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
 
 
 if __name__ == "__main__":

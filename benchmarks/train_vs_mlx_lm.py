@@ -181,9 +181,9 @@ def encoded_rows(path: Path, model: Path) -> Encoded:
     return encode(read_rows(path), tokenizers.load(str(model)), MAX_TOKENS)
 
 
-def resident_bytes() -> int:
-    """Largest resident size of this process so far; Linux counts kilobytes, macOS bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def resident_bytes(whose: int = resource.RUSAGE_SELF) -> int:
+    """Largest resident size of this process, or of its children, so far; Linux counts kilobytes, macOS bytes."""
+    return resource.getrusage(whose).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def run_ours(args: argparse.Namespace) -> dict[str, Any]:

@@ -84,11 +84,10 @@ def clause_features(texts: Sequence[str], clauses: Sequence[tuple[int, int]]) ->
         clauses: (start, end) in order, punctuation at the end included.
     """
     starts = np.array([start for start, _ in clauses])
+    clause_of = np.repeat(np.arange(len(clauses)), [end - start for start, end in clauses])
     found, owners = [], []
     for alphabet, text in enumerate(texts):
-        stream = codes(text)
-        owned = np.repeat(np.arange(len(clauses)), [end - start for start, end in clauses])
-        firsts = starts
+        stream, owned, firsts = codes(text), clause_of, starts
         if alphabet:  # a run of one class letter counts once, however long the word
             keep = np.ones(len(stream), dtype=bool)
             keep[1:] = (stream[1:] != stream[:-1]) | (stream[1:] < 0xE000) | (stream[1:] > 0xE0FF)
