@@ -41,6 +41,8 @@ def main() -> None:
         print(json.dumps(encoded(*args.encode)))
         return
     print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores\n")
+    if args.check_rows:  # first: its peak is that of the largest child so far
+        check(args.check_rows)
     for tokenizer in args.tokenizer or [PROJECT / "demo" / "base"]:
         with tempfile.TemporaryDirectory() as cache:
             command = [sys.executable, __file__, "--encode", str(tokenizer), cache]
@@ -51,8 +53,6 @@ def main() -> None:
                     f"({done['rows'] / done['seconds']:.0f} rows/s), {done['megabytes']:.0f} MB",
                     flush=True,
                 )
-    if args.check_rows:
-        check(args.check_rows)
 
 
 def encoded(folder: Path, cache: Path) -> dict[str, float]:
