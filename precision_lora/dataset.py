@@ -22,11 +22,12 @@ from safetensors.numpy import save_file
 
 from . import knowledge, negation, quantities, span_rules, spans, tagger
 from .errors import UserError
+from .parallel import several_processes
 from .phases import KIND_BITS
 from .rows import Message, Row
 
-# Texts go to the tokenizer in chunks: it works on all cores inside a chunk, and memory stays bounded.
-CHUNK_ROWS = 1024
+# Texts go to the tokenizer and the tagger in chunks: both work on all cores inside a chunk, and memory stays bounded.
+CHUNK_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -169,15 +170,17 @@ def _joined(parts: list[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
 
 def _tokenised(rows: Sequence[Row], template: Template) -> Iterator[tuple[Row, Rendered, Sequence[np.ndarray], Any]]:
     """Each row with its text, the kind masks of its targets, and its encoding."""
-    for first in range(0, len(rows), CHUNK_ROWS):
-        chunk = rows[first : first + CHUNK_ROWS]
-        rendered = [render(row, template) for row in chunk]
-        encodings = template.tokenizer.backend_tokenizer.encode_batch(
-            [r.text for r in rendered], add_special_tokens=False
-        )
-        masks = iter(kind_masks([r.text[start:end] for r in rendered for start, _, end, _ in r.targets]))
-        of_row = [list(islice(masks, len(r.targets))) for r in rendered]
-        yield from zip(chunk, rendered, of_row, encodings, strict=True)
+    with several_processes(len(rows)) as start:
+        for first in range(0, len(rows), CHUNK_ROWS):
+            chunk = rows[first : first + CHUNK_ROWS]
+            rendered = [render(row, template) for row in chunk]
+            finish = start(kind_masks, [r.text[begin:end] for r in rendered for begin, _, end, _ in r.targets])
+            encodings = template.tokenizer.backend_tokenizer.encode_batch(
+                [r.text for r in rendered], add_special_tokens=False
+            )
+            masks = iter(finish())
+            of_row = [list(islice(masks, len(r.targets))) for r in rendered]
+            yield from zip(chunk, rendered, of_row, encodings, strict=True)
 
 
 def _label(

@@ -1,0 +1,83 @@
+"""Several processes for what Python code does text by text: one process computes on one core (pure)."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Protocol, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Start(Protocol):
+    """Begins work on items, gives a function that waits for all its results."""
+
+    def __call__(
+        self, work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item]
+    ) -> Callable[[], list[Result]]: ...
+
+
+# A process needs about a second to begin.
+WORTHWHILE = 1000
+MAX_PROCESSES = 8
+PARTS_PER_PROCESS = 4  # texts differ in length: small parts even that out
+
+
+@contextlib.contextmanager
+def several_processes(expected: int) -> Iterator[Start]:
+    """``start(work, items)``: begin ``work`` on parts of ``items``, give a function that waits for all its results.
+
+    ``work`` is a module's function from items to as many results. It runs in this process where fewer than
+    `WORTHWHILE` items are ``expected``, where there is one core, and where the system lets no process begin.
+    """
+    cores = min(os.cpu_count() or 1, MAX_PROCESSES)
+    if expected < WORTHWHILE or cores < 2:
+        yield _at_once
+        return
+    # Spawned, not forked: MLX and the tokenizer may have threads here.
+    pool = ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), initializer=_begin)
+
+    def start(work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item]) -> Callable[[], list[Result]]:
+        size = -(-len(items) // (cores * PARTS_PER_PROCESS)) or 1
+        try:
+            parts = [pool.submit(work, items[first : first + size]) for first in range(0, len(items), size)]
+        except (OSError, BrokenProcessPool):
+            return _at_once(work, items)
+
+        def wait() -> list[Result]:
+            try:
+                return [result for part in parts for result in part.result()]
+            except BrokenProcessPool:
+                return work(items)
+
+        return wait
+
+    try:
+        yield start
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _at_once(work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item]) -> Callable[[], list[Result]]:
+    results = work(items)
+    return lambda: results
+
+
+def _begin() -> None:
+    """In a new process: Ctrl-C is the parent's business, and the end of the parent, however it came, is its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
