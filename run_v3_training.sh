@@ -13,7 +13,7 @@ done
 
 printf '🎯 V3精准度强化训练\n\n🔧 环境\n'
 make_environment venv requirements.txt
-ensure_openblas
+ensure_fast_cpu
 python=venv/bin/python
 printf '   %s\n' "$($python --version)"
 

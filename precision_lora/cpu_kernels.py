@@ -8,7 +8,7 @@ attention computes blocks of queries against the keys that they may see. On a GP
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -47,6 +47,15 @@ def _masked_shifted_exp(scores: mx.array, shift: mx.array, mask: mx.array) -> mx
     return fast_exp(scores - shift) * mask
 
 
+def _anew(primals: Sequence[mx.array], cotangent: mx.array) -> list[mx.array]:
+    """``primals`` for a backward pass that computes again what the forward pass did not keep.
+
+    `mx.compile` finds equal expressions and would keep their results from the forward pass on.
+    """
+    again: list[mx.array] = mx.depends(list(primals), [cotangent])
+    return again
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Softmax over a vocabulary
 
@@ -81,7 +90,7 @@ def swiglu(gate: mx.array, x: mx.array) -> mx.array:
 
 @swiglu.vjp
 def _swiglu_vjp(primals: Any, cotangent: mx.array, _: Any) -> tuple[mx.array, mx.array]:
-    gate, x = primals
+    gate, x = _anew(primals, cotangent)
     return _swiglu_backward(gate, x, cotangent)
 
 
@@ -136,8 +145,8 @@ def _attention(q: mx.array, k: mx.array, v: mx.array, scale: mx.array) -> tuple[
 
 @_attention.vjp
 def _attention_vjp(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
-    q, k, v, scale = primals
     d_out, (out, lse) = cotangents[0], outputs
+    q, k, v, scale = _anew(primals, d_out)
     heads, repeats = k.shape[1], q.shape[1] // k.shape[1]
     blocks = _blocks(q.shape[2])
     # dS = P * (dP - rowsum(dO * O)), see Dao et al. 2022 (FlashAttention), appendix B.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +61,19 @@ def load(settings: TrainConfig, blas_hint: str | None) -> Loaded:
         parameters=parameters,
         versions=model.versions(),
         engine=lambda _, probe, snapshot, journal: make_engine(settings, base, probe, snapshot, journal, group),
-        remarks=(f"⚠️  {blas_hint}",) if blas_hint and mx.default_device() == mx.cpu else (),
+        remarks=remarks(blas_hint) if mx.default_device() == mx.cpu else (),
         rank=group.rank(),
         ranks=group.size(),
     )
+
+
+def remarks(blas_hint: str | None) -> tuple[str, ...]:
+    """What the person should know of a run on the CPU."""
+    found = [f"⚠️  {blas_hint}"] if blas_hint else []
+    # Where MLX keeps what it has compiled.
+    if shutil.which("g++") and not Path(tempfile.gettempdir(), "mlx", version("mlx"), "cpu").exists():
+        found.append("ℹ️  这台电脑上的第一次运行: MLX 要先编译它的 CPU 运算，第一步约需一分钟")
+    return tuple(found)
 
 
 def make_engine(
@@ -73,7 +85,7 @@ def make_engine(
     group: mx.distributed.Group,
 ) -> Engine:
     """The model ready to step: restored where a run goes on, cut before its head, the cut checked on a real row."""
-    state, done = step.start(base.model), 0
+    state, done, dropout = step.start(base.model), 0, settings.lora_dropout > 0
     if snapshot is not None:
         state = step.restored(snapshot.adapter, snapshot.first, snapshot.second, snapshot.state["updates"])
         done = snapshot.step
@@ -84,9 +96,11 @@ def make_engine(
         # Weights stay resident: paging them out between steps would cost more than the step.
         mx.set_wired_limit(int(mx.device_info()["max_recommended_working_set_size"]))
     if settings.grad_checkpoint:
-        model.checkpoint_layers(base.model)
+        model.checkpoint_layers(base.model, dropout)
     split, vocabulary = checked_split(journal, base, probe)
-    plain_step = step.make_step(base.model, split, vocabulary, settings.clip_grad_norm, settings.weight_decay, group)
+    plain_step = step.make_step(
+        base.model, split, vocabulary, settings.clip_grad_norm, settings.weight_decay, group, dropout
+    )
     measure = step.make_validation(base.model, split, vocabulary)
 
     def take_step(

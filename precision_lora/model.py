@@ -247,12 +247,13 @@ def split(model: nn.Module) -> SplitModel | None:
     return SplitModel(lambda tokens: inner(tokens), head)
 
 
-def checkpoint_layers(model: nn.Module) -> None:
+def checkpoint_layers(model: nn.Module, dropout: bool) -> None:
     """Recompute each decoder layer in the backward pass instead of keeping its activations; its input alone is kept.
 
     Not `mx.checkpoint`: MLX evaluates the gradients of A and B last, as nothing waits for them, and keeps what they
     are computed from until then: most activations of all layers (30 layers, all-linear: five times the memory of this).
-    Here a layer's gradients come before those of the layer below it. Random numbers of the first pass are drawn again.
+    Here a layer's gradients come before those of the layer below it. With ``dropout`` the random numbers of the first
+    pass are drawn again; such a step cannot be compiled, as they are looked up outside of the graph.
     """
     for kind in {type(layer) for layer in model.layers}:
         plain = kind.__call__
@@ -260,7 +261,7 @@ def checkpoint_layers(model: nn.Module) -> None:
         def recomputed(layer: nn.Module, *args: Any, _plain: Any = plain, **kwargs: Any) -> Any:
             names = list(trained := trainable(layer))
             inputs = [leaf for leaf in flat([args, kwargs]).values() if _is_float(leaf)]
-            state = _random_state()
+            state = _random_state() if dropout else None
 
             def run(*values: mx.array) -> Any:
                 layer.update(tree_unflatten(list(zip(names, values[len(inputs) :], strict=True))))
@@ -272,10 +273,12 @@ def checkpoint_layers(model: nn.Module) -> None:
             @kept.vjp
             def backward(primals: Any, cotangents: Any, _: Any) -> tuple[mx.array, ...]:
                 flows = [cotangents] if isinstance(cotangents, mx.array) else list(cotangents)
-                after = _random_state()
-                mx.random.seed(state)
+                after = _random_state() if dropout else None
+                if state is not None:
+                    mx.random.seed(state)
                 gradients = mx.vjp(run, mx.depends(list(primals), flows), flows)[1]
-                mx.random.seed(after)
+                if after is not None:
+                    mx.random.seed(after)
                 below, own = gradients[: len(inputs)], gradients[len(inputs) :]
                 return (*(mx.depends(below, own) if own else below), *own)
 

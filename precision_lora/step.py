@@ -180,6 +180,27 @@ def make_loss(model: nn.Module, split: SplitModel, chunk: int) -> Callable[..., 
     return loss
 
 
+def make_gradient(
+    model: nn.Module, split: SplitModel, chunk: int, dropout: bool
+) -> Callable[[Arrays, Batch], tuple[Any, Arrays]]:
+    """``gradient(parameters, batch)`` → ((Σ w·ce, ce (P,)), gradient by name).
+
+    Compiled once for each shape: on a CPU elementwise operations are then computed together, in 0.8 of the time. With
+    ``dropout`` it is not: a compiled function would use the random numbers of its first call again and again.
+    """
+    compute: Any = mx.value_and_grad(make_loss(model, split, chunk))
+    if not dropout:
+        compute = mx.compile(compute)
+
+    def gradient(parameters: Arrays, batch: Batch) -> tuple[Any, Arrays]:
+        result: tuple[Any, Arrays] = compute(parameters, batch.tokens, batch.positions, batch.targets, batch.weights)
+        # Compiling leaves its placeholders in the model.
+        model.update(tree_unflatten(list(parameters.items())))
+        return result
+
+    return gradient
+
+
 def whole(model: nn.Module) -> SplitModel:
     """No cut at all: logits of every position, for models whose head cannot be taken apart."""
     return SplitModel(hidden=lambda tokens: model(tokens), head=lambda logits: logits)
@@ -237,18 +258,25 @@ def _adamw_one(
 
 
 def make_step(
-    model: nn.Module, split: SplitModel, vocabulary: int, clip: float, weight_decay: float, group: mx.distributed.Group
+    model: nn.Module,
+    split: SplitModel,
+    vocabulary: int,
+    clip: float,
+    weight_decay: float,
+    group: mx.distributed.Group,
+    dropout: bool = False,
 ) -> Callable[[TrainState, Sequence[Batch], int, float], tuple[TrainState, StepResult]]:
     """A function that takes one optimizer step.
 
     Args:
         clip: largest gradient norm, 0 for no limit.
         group: all ranks; each brings its own micro-batches, sums are exchanged once a step in one array.
+        dropout: the model draws random numbers.
 
     Returns:
         ``step(state, batches, supervised_tokens, learning_rate)``: ``supervised_tokens`` is this rank's count.
     """
-    gradient_of = mx.value_and_grad(make_loss(model, split, chunk_positions(vocabulary)))
+    gradient_of = make_gradient(model, split, chunk_positions(vocabulary), dropout)
     model.train()
 
     def step(
@@ -257,9 +285,7 @@ def make_step(
         gradients: Arrays | None = None
         loss, nll = mx.array(0.0), mx.array(0.0)
         for batch in batches:
-            (weighted, ce), grads = gradient_of(
-                state.parameters, batch.tokens, batch.positions, batch.targets, batch.weights
-            )
+            (weighted, ce), grads = gradient_of(state.parameters, batch)
             loss, nll = loss + weighted, nll + (ce * batch.valid).sum()
             gradients = grads if gradients is None else {name: gradients[name] + g for name, g in grads.items()}
             mx.eval(loss, nll, gradients)

@@ -64,22 +64,26 @@ openblas() { # prints the path of an installed OpenBLAS (pthread build first), o
     return 1
 }
 
-# Linux alone: mlx-cpu carries reference BLAS, which OpenBLAS outruns about 75 times on matrix products. The Python
-# scripts preload it themselves when it is there; this puts it there when it may.
-ensure_openblas() {
+# Linux alone: mlx-cpu carries reference BLAS, which OpenBLAS outruns about 75 times on matrix products, and compiles
+# its other operations with g++ where there is one. The Python scripts use both when they are there; this puts them
+# there when it may.
+ensure_fast_cpu() {
     [ "$(uname -s)" = Linux ] || return 0
-    openblas >/dev/null && return 0
-    local sudo=()
+    local missing=() sudo=()
+    openblas >/dev/null || missing+=(libopenblas0-pthread)
+    command -v g++ >/dev/null || missing+=(g++)
+    [ "${#missing[@]}" -gt 0 ] || return 0
     if [ "$(id -u)" -ne 0 ]; then
         command -v sudo >/dev/null && sudo -n true 2>/dev/null && sudo=(sudo -n)
     fi
     if command -v apt-get >/dev/null && { [ "$(id -u)" -eq 0 ] || [ "${#sudo[@]}" -gt 0 ]; }; then
-        printf '   正在安装OpenBLAS (CPU矩阵运算约快75倍) …\n'
-        ${sudo[@]+"${sudo[@]}"} sh -c 'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libopenblas0-pthread' \
-            >/dev/null 2>&1 || true
+        printf '   正在安装 %s (让CPU运算更快) …\n' "${missing[*]}"
+        ${sudo[@]+"${sudo[@]}"} sh -c 'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@"' \
+            sh "${missing[@]}" >/dev/null 2>&1 || true
     fi
     openblas >/dev/null || {
         printf '⚠️  没有找到OpenBLAS，CPU训练会慢约75倍。安装: sudo apt install libopenblas0-pthread\n' >&2
         printf '   (Fedora: sudo dnf install openblas-threads；Arch: sudo pacman -S openblas)\n' >&2
     }
+    command -v g++ >/dev/null || printf '⚠️  没有找到g++，CPU训练会慢约两成。安装: sudo apt install g++\n' >&2
 }

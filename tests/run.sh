@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh
 
 make_environment .venv-test requirements.txt requirements-dev.txt
-ensure_openblas
+ensure_fast_cpu
 bin=.venv-test/bin
 "$bin/ruff" check .
 "$bin/ruff" format --check .

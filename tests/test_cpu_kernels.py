@@ -82,3 +82,22 @@ def test_a_model_computes_the_same_with_them_and_they_can_be_undone(config):
     finally:
         undo()
     np.testing.assert_array_equal(np.array(model(tokens)), plain)
+
+
+def test_compiling_keeps_no_more_from_the_forward_pass():
+    """A compiled function computes equal expressions once: what the backward pass computes anew was kept instead."""
+    mx.random.seed(0)
+    q, k, v = (mx.random.normal((1, heads, 256, 16)) for heads in (4, 2, 2))
+
+    def deep(q):
+        for _ in range(8):
+            q = q + kernels.attention(q, k, v, cache=None, scale=0.25, mask="causal")
+        return q.square().sum()
+
+    peaks = []
+    for function in (mx.grad(deep), mx.compile(mx.grad(deep))):
+        mx.eval(function(q))  # the first call of a compiled function traces it
+        mx.reset_peak_memory()
+        mx.eval(function(q))
+        peaks.append(mx.get_peak_memory())
+    assert peaks[1] <= 1.1 * peaks[0]

@@ -41,9 +41,9 @@ def adapted(config, targets="all-linear", dropout=0.0):
     return made
 
 
-def taken(model, cuts, table=ONES, mean=1.0, clip=0.0, lr=1e-3, kinds=None):
+def taken(model, cuts, table=ONES, mean=1.0, clip=0.0, lr=1e-3, kinds=None, dropout=False):
     """One step over ``cuts``, lists of rows; returns (state after, result)."""
-    take = step.make_step(model, split(model), tiny.VOCABULARY, clip, 0.01, mx.distributed.init())
+    take = step.make_step(model, split(model), tiny.VOCABULARY, clip, 0.01, mx.distributed.init(), dropout)
     micros = [tiny.micro([ROWS[i] for i in cut], [FIRST[i] for i in cut], kinds, width=9) for cut in cuts]
     batches = [step.to_device(m, table, mean) for m in micros]
     return take(step.start(model), batches, sum(m.supervised_tokens for m in micros), lr)
@@ -238,14 +238,39 @@ def test_recomputing_layers_gives_the_same_gradient(config, dropout):
         before = type(model.layers[0]).__call__
         try:
             if recompute:
-                checkpoint_layers(model)
-            results.append(taken(model, [[0, 1, 2, 3]]))
+                checkpoint_layers(model, dropout > 0)
+            results.append(taken(model, [[0, 1, 2, 3]], dropout=dropout > 0))
         finally:
             type(model.layers[0]).__call__ = before
     (plain, a), (again, b) = results
     assert a.loss == b.loss
     for name, moment in plain.first.items():
         np.testing.assert_allclose(np.array(again.first[name]), np.array(moment), rtol=1e-4, atol=1e-8)
+
+
+def test_dropout_differs_from_step_to_step_and_repeats_with_the_seed():
+    model = adapted(tiny.LLAMA, dropout=0.5)
+    take = step.make_step(model, split(model), tiny.VOCABULARY, 0.0, 0.0, mx.distributed.init(), dropout=True)
+    micro = tiny.micro(ROWS, FIRST)
+    batch, state = step.to_device(micro, ONES, 1.0), step.start(model)
+
+    def loss(seed):
+        mx.random.seed(seed)
+        return take(state, [batch], micro.supervised_tokens, 0.0)[1].loss
+
+    assert loss(1) != loss(2) and loss(1) == loss(1)
+
+
+@pytest.mark.parametrize("config", [tiny.LLAMA, tiny.VL_MOE])
+def test_a_compiled_step_computes_the_same(config):
+    model = adapted(config)
+    compiled, a = taken(model, [[0, 1], [2, 3]])
+    plain, b = taken(model, [[0, 1], [2, 3]], dropout=True)  # not compiled; the rate of this model is 0
+    assert a.loss == pytest.approx(b.loss, rel=1e-5)
+    for name, moment in plain.first.items():
+        np.testing.assert_allclose(np.array(compiled.first[name]), np.array(moment), rtol=1e-4, atol=1e-8)
+    # What tracing left in the model would fail here.
+    mx.eval(model.parameters())
 
 
 def test_validation_by_kind_by_hand(model):
