@@ -125,8 +125,6 @@ COMMON = {
     "caregiver": 2,
     "postpartum_depression": 2,
 }
-MALE = ("爸爸", "老公", "爷爷", "儿子")
-FEMALE = ("妈妈", "老婆", "奶奶", "女儿")
 
 
 def _weighted(rng: Random, ids: list[str]) -> str:

@@ -30,7 +30,6 @@ from precision_lora.model import (
     trainable,
 )
 
-ADAPTER_FILE = "adapters.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 
 

@@ -1,4 +1,4 @@
-"""Paired comparison of two systems: seeded bootstrap clustered by scenario, length-matched comparison, agreement."""
+"""Paired comparison of two systems: seeded bootstrap clustered by scenario, comparison at equal length."""
 
 from __future__ import annotations
 
@@ -20,11 +20,6 @@ class Interval:
     high: float
     n: int
     clusters: int
-
-    @property
-    def clear(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
@@ -91,15 +86,6 @@ def mean_intervals(
     return [_interval(means[k], draws[:, k], len(values), len(groups)) for k in range(values.shape[1])]
 
 
-def paired_difference(
-    a: Sequence[float], b: Sequence[float], clusters: Sequence[str], seed: int = 0, repeats: int = REPEATS
-) -> Interval:
-    """Mean of b − a over the same questions, with its interval (see ``mean_interval``)."""
-    if len(a) != len(b):
-        raise ValueError(f"{len(a)} and {len(b)} values are no pairs")
-    return mean_interval([y - x for x, y in zip(a, b, strict=True)], clusters, seed, repeats)
-
-
 def length_matched(
     a: Sequence[float],
     b: Sequence[float],
@@ -136,25 +122,3 @@ def length_matched(
     if len(close) >= 3:
         matched = mean_interval(difference[close].tolist(), [clusters[i] for i in close], seed, repeats)
     return LengthMatched(adjusted, matched, float(np.exp(ratio.mean())), tolerance)
-
-
-def correlation(x: Sequence[float], y: Sequence[float]) -> float:
-    """Pearson correlation; 0 where one of them does not vary or there are fewer than 2 values."""
-    first, second = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if len(first) != len(second):
-        raise ValueError(f"{len(first)} and {len(second)} values are no pairs")
-    if len(first) < 2 or first.std() == 0 or second.std() == 0:
-        return 0.0
-    return float(np.corrcoef(first, second)[0, 1])
-
-
-def f1(truth: Sequence[bool], said: Sequence[bool]) -> float:
-    """F1 of the positive class; 0 where nothing is truly or said to be positive."""
-    hits = sum(t and s for t, s in zip(truth, said, strict=True))
-    wrong = sum(t != s for t, s in zip(truth, said, strict=True))
-    return 2 * hits / (2 * hits + wrong) if hits else 0.0
-
-
-def macro_f1(truth: Sequence[bool], said: Sequence[bool]) -> float:
-    """Mean of the F1 of met and the F1 of not met."""
-    return (f1(truth, said) + f1([not t for t in truth], [not s for s in said])) / 2

@@ -212,12 +212,6 @@ def supervised_nll(split: SplitModel, batch: Batch, vocabulary: int) -> mx.array
     return position_nll(hidden, batch.targets, split.head, chunk_positions(vocabulary))
 
 
-def split_error(model: nn.Module, split: SplitModel, batch: Batch, vocabulary: int) -> float:
-    """Largest difference of a supervised position's cross-entropy between the cut model and the whole one, nats."""
-    full = supervised_nll(whole(model), batch, vocabulary)
-    return number(mx.abs(supervised_nll(split, batch, vocabulary) - full).max())
-
-
 def number(scalar: mx.array) -> float:
     """A real scalar array as a Python float."""
     return float(scalar.item())  # type: ignore[arg-type]

@@ -13,10 +13,10 @@ import json
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from precision_lora import scoring
-from precision_lora import statistics as st
 
 DATA = Path(__file__).parent / "data"
 
@@ -33,6 +33,17 @@ def set_aside(keys):
 @cache
 def scored(question, answer):
     return scoring.score(question, answer)
+
+
+def f1(truth, said):
+    hits = sum(t and s for t, s in zip(truth, said, strict=True))
+    wrong = sum(t != s for t, s in zip(truth, said, strict=True))
+    return 2 * hits / (2 * hits + wrong) if hits else 0.0
+
+
+def macro_f1(truth, said):
+    """Mean of the F1 of met and the F1 of not met."""
+    return (f1(truth, said) + f1([not t for t in truth], [not s for s in said])) / 2
 
 
 def accuracy(pairs, indicator):
@@ -91,7 +102,7 @@ def test_met_and_not_met_on_the_set_aside_half():
     for indicator in scoring.INDICATORS:
         truth = [bool(r["met"][indicator]) for r in labels]
         said = [scored(r["question"], r["answer"]).scores[indicator] >= scoring.MET for r in labels]
-        values.append(st.macro_f1(truth, said))
+        values.append(macro_f1(truth, said))
         assert values[-1] >= 0.75, indicator
     assert sum(values) / len(values) >= 0.85
 
@@ -100,7 +111,7 @@ def test_length_buys_nothing():
     labels = rows("scoring_labels.jsonl")
     lengths = [len(r["answer"]) for r in labels]
     overall = [scored(r["question"], r["answer"]).overall for r in labels]
-    assert abs(st.correlation(lengths, overall)) <= 0.3
+    assert abs(np.corrcoef(lengths, overall)[0, 1]) <= 0.3
 
 
 def test_no_good_answer_is_taken_for_nonsense():
@@ -144,4 +155,4 @@ def test_met_and_not_met_on_answers_of_another_writer(indicator):
     assert len(labels) >= 150
     truth = [bool(r["labels"][indicator]) for r in labels]
     said = [scored(r["question"], r["answer"]).scores[indicator] >= scoring.MET for r in labels]
-    assert st.macro_f1(truth, said) >= 0.85
+    assert macro_f1(truth, said) >= 0.85
