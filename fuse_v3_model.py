@@ -9,6 +9,7 @@ import datetime
 import errno
 import importlib.util
 import json
+import os
 import shutil
 import sys
 import time
@@ -44,6 +45,7 @@ class Measured:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line; without ``arguments`` that of the process."""
     local = folders.lmstudio_models() / "local"
     parser = argparse.ArgumentParser(
         prog="fuse_v3_model.py", description="把 V3 adapter 融合进基础模型，生成 LM Studio 能打开的文件夹"
@@ -88,7 +90,7 @@ def resolve_paths(args: argparse.Namespace) -> tuple[Path, Path, Path]:
 
         base = resolve_base(args.base_model)
     # A linked folder is replaced where it really lies, and the link stays.
-    return base, adapter, output.resolve() if output.is_symlink() else output.absolute()
+    return base, adapter, output.resolve() if os.path.islink(output) else output.absolute()
 
 
 def check_request(args: argparse.Namespace, base: Path, adapter: Path, output: Path) -> None:
@@ -103,15 +105,22 @@ def check_request(args: argparse.Namespace, base: Path, adapter: Path, output: P
         problems.append(f"--output 在基础模型文件夹里面: {output}")
     elif inside in real.parents or inside in (adapter.resolve(), *adapter.resolve().parents):
         problems.append(f"--output 包含了基础模型或 adapter: {output}")
-    elif output.exists() and not output.is_dir():
+    elif os.path.exists(output) and not output.is_dir():
         problems.append(f"--output 是一个文件: {output}")
-    elif output.exists() and not args.force:
+    elif os.path.exists(output) and not args.force:
         problems.append(f"输出文件夹已存在: {output}（加 --force 替换，或用 --output 换一个名字）")
+    # os.path and not Path.exists, which raises for what lies in a folder that may not be looked into.
+    nearest = next(place for place in output.parents if os.path.exists(place))
+    if not nearest.is_dir():
+        problems.append(f"--output 在一个文件里面: {nearest}")
+    elif not os.access(nearest, os.W_OK | os.X_OK):
+        problems.append(f"--output 不能写入: {nearest}（没有写入权限，或磁盘只读）")
     if problems:
         raise UserError("；".join(problems), "python fuse_v3_model.py --help 列出全部参数")
 
 
 def mlx_is_there() -> bool:
+    """Whether MLX and mlx-lm are installed; neither is loaded."""
     return importlib.util.find_spec("mlx") is not None and importlib.util.find_spec("mlx_lm") is not None
 
 
@@ -121,13 +130,18 @@ def choose_precision(
     """The precision of the touched layers, its plan, and the measurement behind it (None without one)."""
     sites = merging.find_sites(base, adapter)
     candidates = fusing.candidate_precisions(base, sites)
-    if candidates and not mlx_is_there():
+    dequantize = args.dequantize and bool(merging.quantised_sites(base))
+    if (candidates or dequantize) and not mlx_is_there():
         raise UserError("MLX未安装，无法读写量化的权重", "pip install mlx mlx-lm")
-    if args.dequantize or not candidates:
+    if args.dequantize and not dequantize:
+        print("基础模型没有量化，--dequantize 不起作用")
+    elif args.touched_precision != "auto" and not candidates:
+        print(f"被改动的层没有量化，保持原来的精度，--touched-precision {args.touched_precision} 不起作用")
+    if dequantize or not candidates:
         candidates = ("same",)
     elif args.touched_precision != "auto":
         candidates = (args.touched_precision,)
-    plans = {name: fusing.make_plan(base, adapter, name, args.dequantize) for name in candidates}
+    plans = {name: fusing.make_plan(base, adapter, name, dequantize) for name in candidates}
     if not check_model or (args.dry_run and len(candidates) == 1):
         # Unmeasured, the 16-bit type of the model is the safe choice among several.
         chosen = candidates[0] if len(candidates) == 1 else ("bf16" if "bf16" in candidates else "f16")
@@ -148,7 +162,7 @@ def describe(plan: FusePlan, precision: str, measured: Measured | None, output: 
     """Print the plan."""
     sites = [site for site in plan.sites if site.updates]
     values = merging.count_parameters(tuple(sites))
-    print(f"基础模型: {plan.base.folder}（{len(plan.base.shards)} 个权重文件，{gigabytes(plan.total_bytes)}）")
+    print(f"基础模型: {plan.base.folder}（{len(plan.base.shards)} 个权重文件，{gigabytes(plan.base_bytes)}）")
     print(f"adapter:  {plan.adapter.folder}（{len(plan.adapter.layers)} 层，秩 {plan.adapter.rank}）")
     print(f"输出:     {output}")
     print(f"改动 {len(sites)} 个权重、{values / 1e6:.1f} M 参数；其余张量逐字节不变")
@@ -161,6 +175,7 @@ def describe(plan: FusePlan, precision: str, measured: Measured | None, output: 
 
 
 def describe_effect(precision: str, measured: Measured, plan: FusePlan) -> None:
+    """Print the adapter's effect, what each candidate loses of it, and a warning where the chosen one loses much."""
     from precision_lora import effect
 
     print(f"adapter 使输出改变 {effect.relative_effect(measured.logits):.2%}；剩余误差（越小越好）:")
@@ -230,7 +245,9 @@ def read_training(adapter: Path) -> dict[str, Any] | None:
     path = adapter.resolve().parent / MODEL_DIR / "training_config.json"
     with contextlib.suppress(OSError, ValueError):
         settings = json.loads(path.read_text(encoding="utf-8"))
-        return {**settings, **settings.get("config", {})} if isinstance(settings, dict) else None
+        if isinstance(settings, dict):
+            config = settings.get("config")
+            return {**settings, **config} if isinstance(config, dict) else settings
     return None
 
 
@@ -260,10 +277,6 @@ def build(plan: FusePlan, precision: str, measured: Measured | None, output: Pat
         (staging / fusing.CARD_FILE).write_text(card, encoding="utf-8")
         folders.sync_tree(staging)
         folders.publish(staging, output)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"磁盘已满: {output.parent}", "腾出空间后重新运行，没有留下半成品") from error
-        raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return record
@@ -289,16 +302,22 @@ def main() -> int:
         print(f"需要空间 {gigabytes(plan.needed_bytes(clones))}，估计约 {max(1, round(seconds))} 秒（不含检查）")
         print("--dry-run: 没有写任何文件。")
         return EXIT_DONE
-    folders.require_space(parent, plan.needed_bytes(clones))
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with folders.locked(output.parent):
             if folders.clean_leftovers(output):
                 print("已清理上次中断留下的文件。")
+            # Only now: what was left of an interrupted run may be what fills the disk.
+            folders.require_space(output.parent, plan.needed_bytes(clones))
             check_request(args, base_path, adapter_path, output)
             record = build(plan, precision, measured, output)
-    except PermissionError as error:
-        raise UserError(f"没有写入权限: {error.filename or output.parent}", "用 --output 换一个文件夹") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"磁盘已满: {output.parent}", "腾出空间后重新运行，没有留下半成品") from error
+        raise UserError(
+            f"读写文件失败: {error.filename or output.parent}（{error.strerror or error}）",
+            "检查磁盘和权限，或用 --output 换一个文件夹",
+        ) from error
     if record["effect"]:
         print(f"检查通过: mlx-lm 严格加载，剩余误差 {record['effect']['remaining']:.4f}")
     print(f"✅ 融合完成: {output}（{time.monotonic() - started:.0f} 秒）")

@@ -34,7 +34,7 @@ from precision_lora import (
     tokenizers,
 )
 from precision_lora.base_folder import local_folder
-from precision_lora.batching import MicroBatch, micro_batches, plan, shapes
+from precision_lora.batching import MicroBatch, cut_step, micro_batches, plan, shapes
 from precision_lora.blas import use_fast_blas
 from precision_lora.config import CHECKPOINT_DIR, LOG_DIR, TrainConfig
 from precision_lora.dataset import Encoded, encode
@@ -189,7 +189,7 @@ def train(settings: TrainConfig, load: Callable[[], Loaded]) -> int:
     terminal.show_plan(journal, settings, loaded, len(train_rows), len(valid_rows))
     terminal.show_memory(journal, seen, warnings)
     if not terminal.confirmed(settings, loaded.rank):
-        return EXIT_DONE
+        return EXIT_INTERRUPTED  # the launcher goes on after a run that was done
 
     folder = settings.output / CHECKPOINT_DIR
     with checkpoint.run_lock(folder) if loaded.rank == 0 else contextlib.nullcontext():
@@ -198,11 +198,12 @@ def train(settings: TrainConfig, load: Callable[[], Loaded]) -> int:
         held_out = None
         if valid_rows:
             held_out = encode(valid_rows, loaded.tokenizer, settings.max_seq_length, folder / ".tokens")
-        if loaded.rank == 0:
-            outputs.prepare(settings, loaded.simulated)
         try:
             journal.open(settings.output / LOG_DIR)
-            return run(settings, journal, loaded, data, held_out, start_report(journal), seen)
+            report = start_report(journal)  # may be refused: nothing of an earlier run is gone by then
+            if loaded.rank == 0:
+                outputs.prepare(settings, loaded.simulated)
+            return run(settings, journal, loaded, data, held_out, report, seen)
         except (RuntimeError, MemoryError) as error:
             if not terminal.looks_like_memory(error):
                 raise
@@ -245,8 +246,8 @@ def run(
     tables = {p.index: weight_table(p, settings.precision_weight, settings.empathy_weight) for p in phases}
     targets = data.supervised
     means = {index: mean_weight(t, data.kinds[targets], data.weights[targets]) for index, t in tables.items()}
-    validation = validation_batches(settings, held_out, pad)
-    terminal.show_data(journal, settings, data, held_out, bounds, rows_per_step, rows_per_micro)
+    validation = validation_batches(settings, loaded, held_out, pad)
+    terminal.show_data(journal, settings, data, held_out, bounds, rows_per_step, rows_per_micro, loaded.max_tokens)
 
     # ---- Model: restored where a run goes on.
     digests = {"data": data_digest(data), "base": loaded.digest}
@@ -287,6 +288,8 @@ def run(
 
     if rank == 0 and validation and memory.step == 0:
         memory.valid_before = engine.validate(state, validation)
+        if not all_finite(memory.valid_before):
+            raise terminal.base_not_finite()
         terminal.show_valid(journal, "训练前", memory.valid_before)
     first = min(memory.step + 1, settings.steps)
     ready = duration(time.perf_counter() - started)
@@ -307,7 +310,7 @@ def run(
         if index in (phase.start, begun_at):
             terminal.show_phase(journal, phase, settings)
 
-        micros = micro_batches(data, rows, rows_per_micro, bounds, pad)[rank::ranks]
+        micros = cut_step(data, rows, rows_per_micro, bounds, pad, max_tokens=loaded.max_tokens, rank=rank, ranks=ranks)
         batches = [engine.to_device(micro, tables[phase.index], means[phase.index]) for micro in micros]
         rate = config.learning_rate(index + 1, settings)
         supervised = sum(m.supervised_tokens for m in micros)
@@ -340,9 +343,13 @@ def run(
         seconds = time.perf_counter() - tick
         last = memory.step == settings.steps
         if rank == 0 and validation and (last or memory.step % settings.eval_every == 0):
-            entry["valid"] = engine.validate(state, validation)
-            terminal.show_valid(journal, f"第 {memory.step} 步", entry["valid"], memory.valid_before)
-            if memory.best is None or entry["valid"]["loss"] < memory.best["loss"]:
+            valid = engine.validate(state, validation)
+            terminal.show_valid(journal, f"第 {memory.step} 步", valid, memory.valid_before)
+            if all_finite(valid):
+                entry["valid"] = valid
+            else:
+                journal.warn(f"第 {memory.step} 步的验证损失不是有限的数，没有记下")
+            if all_finite(valid) and (memory.best is None or valid["loss"] < memory.best["loss"]):
                 memory.best = {"step": memory.step, "loss": entry["valid"]["loss"]}
                 if settings.keep_best:
                     checkpoint.save(folder, checkpoint.best_name(memory.best), snapshot_now(), adapter_only=True)
@@ -356,7 +363,7 @@ def run(
         journal.step(memory.step, settings.steps, fields, left)
         if rank == 0 and "valid" in entry and not last:
             draw()
-        if memory.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
+        if memory.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise terminal.diverged(MAX_SKIPPED_IN_A_ROW, save() if rank == 0 else folder)
         if rank == 0 and (last or memory.step % settings.save_every == 0):
             save()
@@ -488,6 +495,10 @@ def random_seed(seed: int, index: int, rank: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{index}/{rank}".encode()).digest()[:4], "big")
 
 
+def all_finite(measured: Mapping[str, float]) -> bool:
+    return all(map(math.isfinite, measured.values()))
+
+
 def finite(value: float) -> float | None:
     """JSON has no NaN."""
     return value if math.isfinite(value) else None
@@ -497,14 +508,15 @@ def finite(value: float) -> float | None:
 # Data and model
 
 
-def validation_batches(settings: TrainConfig, held_out: Encoded | None, pad: int) -> list[MicroBatch]:
+def validation_batches(settings: TrainConfig, loaded: Loaded, held_out: Encoded | None, pad: int) -> list[MicroBatch]:
     """The same batches at every validation, a random choice by seed."""
     if held_out is None or len(held_out.lines) == 0:
         return []
     chosen = plan(held_out.lengths, settings.batch_size, settings.seed, 0)
     chosen = chosen if settings.val_batches < 0 else chosen[: settings.val_batches]
     bounds = shapes(held_out.lengths)
-    return [m for rows in chosen for m in micro_batches(held_out, rows, settings.batch_size, bounds, pad)]
+    size = math.ceil(settings.batch_size / loaded.ranks)
+    return [m for rows in chosen for m in cut_step(held_out, rows, size, bounds, pad, max_tokens=loaded.max_tokens)]
 
 
 def data_digest(data: Encoded) -> str:

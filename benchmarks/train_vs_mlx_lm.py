@@ -5,9 +5,10 @@
 
 Both sides start from one adapter with random A and B, in float32, with OpenBLAS where there is one. mlx-lm trains
 through its own ``tuner.trainer.train`` (compiled step, ``mask_prompt``, its datasets), this trainer through the engine
-that the script drives. They take turns, each in a process of its own; steps of warm-up come first and do not count.
-A round is one pass over the same rows for either, so both have the same supervised tokens, and seconds are those of
-the steps alone. mlx-lm reads quantised weights slowly on a CPU: a quantised model is handed to it as a float32 copy.
+that the script drives. They take turns, each in a process of its own. A round is one pass over the same rows for
+either, so both have the same supervised tokens, and seconds are those of the steps alone. A first pass does not count:
+both sides compile their step for each shape, and a run of thousands of steps meets each shape many times. mlx-lm reads
+quantised weights slowly on a CPU: a quantised model is handed to it as a float32 copy.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
 from precision_lora import tokenizers  # noqa: E402
-from precision_lora.batching import micro_batches, plan, shapes  # noqa: E402
+from precision_lora.batching import MicroBatch, micro_batches, plan, rows_at_a_time, shapes  # noqa: E402
 from precision_lora.blas import fast_environment, find_openblas  # noqa: E402
 from precision_lora.config import TrainConfig  # noqa: E402
 from precision_lora.dataset import Encoded, encode  # noqa: E402
@@ -52,7 +52,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=PROJECT / "data_mlx" / "train.jsonl")
     parser.add_argument("--rows", type=int, default=400, help="rows of the data set that the steps are taken from")
     parser.add_argument("--steps", type=int, default=5, help="timed steps of a round")
-    parser.add_argument("--warmup", type=int, default=2, help="steps before them")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rank", type=int, default=128)
@@ -114,7 +113,7 @@ def child(args: argparse.Namespace, folder: Path, side: str, model: Path) -> dic
         # mlx-lm alone would compute with the reference BLAS; it is lent ours, but not our allocator settings.
         environment = fast_environment(library) if side == "ours" else {**os.environ, "LD_PRELOAD": str(library)}
     command = [sys.executable, __file__, "--side", side, "--work-dir", str(folder), "--model", str(model)]
-    for name in ("warmup", "batch", "rank", "targets"):
+    for name in ("batch", "rank", "targets"):
         command += [f"--{name}", str(getattr(args, name))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
@@ -210,10 +209,14 @@ def run_ours(args: argparse.Namespace) -> dict[str, Any]:
     engine = loaded.engine(data, micro_batches(data, np.array([0]), 1, bounds, pad)[0], None, Journal())
     state = engine.state
 
+    def cut(rows: np.ndarray) -> list[MicroBatch]:
+        at_a_time = rows_at_a_time(args.batch, int(data.lengths[rows].max()), bounds, loaded.max_tokens)
+        return micro_batches(data, rows, at_a_time, bounds, pad)
+
     def take(rows: np.ndarray) -> tuple[float, float]:
         """Loss and seconds of a step."""
         nonlocal state
-        micros = micro_batches(data, rows, args.batch, bounds, pad)
+        micros = cut(rows)
         begun = time.perf_counter()
         batches = [engine.to_device(micro, ones, 1.0) for micro in micros]
         supervised = sum(m.supervised_tokens for m in micros)
@@ -223,10 +226,10 @@ def run_ours(args: argparse.Namespace) -> dict[str, Any]:
 
     loss, _ = take(np.arange(args.batch))
     steps = [np.array(rows) for rows in planned["steps"]]
-    for rows in steps[: args.warmup - 1]:
+    for rows in steps:
         take(rows)
     seconds = sum(take(rows)[1] for rows in steps)
-    computed = sum(m.tokens.size for rows in steps for m in micro_batches(data, rows, args.batch, bounds, pad))
+    computed = sum(m.tokens.size for rows in steps for m in cut(rows))
     return {
         "seconds": seconds,
         "supervised": int(data.supervised.sum()),
@@ -264,8 +267,8 @@ def run_mlx_lm(args: argparse.Namespace) -> dict[str, Any]:
     computed, times = [], []
 
     def batches(**options: Any) -> Iterator[tuple[mx.array, mx.array]]:
-        """mlx-lm's own batches: some to warm up, then one whole pass."""
-        yield from islice(trainer.iterate_batches(**options), args.warmup)
+        """mlx-lm's own batches: one pass to warm up, and the one that counts."""
+        yield from trainer.iterate_batches(**options | {"loop": False})
         for tokens, lengths in trainer.iterate_batches(**options | {"loop": False}):
             computed.append(tokens.shape[0] * (tokens.shape[1] - 1))
             yield tokens, lengths
@@ -274,7 +277,8 @@ def run_mlx_lm(args: argparse.Namespace) -> dict[str, Any]:
         def on_train_loss_report(self, train_info: dict[str, Any]) -> None:
             times.append(1 / train_info["iterations_per_second"])
 
-    iterations = args.warmup + len(messages) // args.batch
+    warmup = len(messages) // args.batch
+    iterations = 2 * warmup
     options = trainer.TrainingArgs(
         batch_size=args.batch,
         iters=iterations,
@@ -286,7 +290,7 @@ def run_mlx_lm(args: argparse.Namespace) -> dict[str, Any]:
     optimizer = optim.AdamW(learning_rate=LEARNING_RATE, weight_decay=0.01)
     trainer.train(model, optimizer, dataset, None, options, iterate_batches=batches, training_callback=Clock())
     return {
-        "seconds": sum(times[args.warmup :]),
+        "seconds": sum(times[warmup:]),
         "supervised": int(data.supervised.sum()),
         "padding": 1 - len(data.tokens) / sum(computed),
         "loss": loss,

@@ -36,11 +36,14 @@ class AdapterLayer:
 
     @property
     def rank(self) -> int:
+        """The axis that ``a`` and ``b`` share."""
         return self.b.shape[-1] if len(self.b.shape) == 3 else self.a.shape[-1]
 
 
 @dataclass(frozen=True)
 class Adapter:
+    """An adapter folder: its file of ``weights``, adapter_config.json as ``config``, and the modules that it adapts."""
+
     folder: Path
     weights: Path
     config: dict[str, Any]

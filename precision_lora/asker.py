@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from precision_lora.negation import polarity
+from precision_lora.number_forms import several_at
+from precision_lora.numerals import chinese_number
 from precision_lora.quantities import Quantity, find
 
 _MALE = re.compile(
@@ -24,9 +26,8 @@ _PREGNANT = re.compile(
 _LATE_PREGNANT = re.compile(r"孕晚期|晚孕|快生了|预产期")
 _LACTATING = re.compile(r"哺乳|喂奶|母乳|奶娃")
 _MONTHS_OLD = re.compile(
-    r"(\d{1,2}|[一二两三四五六七八九十]{1,2})个(?:多|半)?月(?:大|的?(?:宝宝|孩子|婴儿|娃))|(\d{1,2})月龄"
+    r"(\d{1,2}|[一二两三四五六七八九十]{1,3})个(?:多|半)?月(?:大|的?(?:宝宝|孩子|婴儿|娃))|(\d{1,2})月龄"
 )
-_CHINESE_MONTHS = {"一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9, "十": 10}
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,14 @@ def is_stated(text: str, start: int, end: int) -> bool:
     return polarity(text, start, end) != "negated" and not _FEARED.search(text, max(0, start - 16), start)
 
 
+def _months(word: str) -> float | None:
+    """The months that ``word`` counts, the fewer of 七八; None where it is no number (二三十)."""
+    if word.isdigit():
+        return float(word)
+    several = several_at(word, 0, len(word))
+    return several[0] if several else chinese_number(word)
+
+
 @lru_cache(maxsize=256)
 def read_asker(question: str) -> Asker:
     """The asker of ``question``."""
@@ -78,8 +87,8 @@ def read_asker(question: str) -> Asker:
     ]
     age = next((a for a in ages if a is not None), None)
     if age is None and (months := _MONTHS_OLD.search(question)):
-        word = months[1] or months[2]
-        age = (int(word) if word.isdigit() else _CHINESE_MONTHS.get(word[0], 0)) / 12
+        number = _months(months[1] or months[2])
+        age = None if number is None else number / 12
     pregnant = mentioned(_PREGNANT, question) and not re.search(
         r"备孕|准备怀孕|想怀孕|没(?:有)?怀孕|打算怀孕", question
     )

@@ -18,9 +18,15 @@ from precision_lora.safetensors_io import FLOAT_DTYPES, Shard, Tensor, read_shar
 
 CONFIG_FILE = "config.json"
 INDEX_FILE = "model.safetensors.index.json"
+# What fusing writes into a folder about itself, and the name under which the base's own card is kept there.
+RECORD_FILE, BASE_CARD_FILE = "fuse.json", "README.base.md"
 _RECOPY = "重新下载或重新复制这个模型文件夹后再试"
-# Left behind: an adapter beside a model confuses loaders, the rest belongs to other programs.
-_LEFT_BEHIND = {"adapter_config.json", "adapters.safetensors", "adapter_model.safetensors", ".DS_Store"}
+# Left behind: an adapter beside a model confuses loaders, .DS_Store is the Finder's, and what an earlier fusion said of
+# itself does not hold for the next one.
+_LEFT_BEHIND = {
+    *("adapter_config.json", "adapters.safetensors", "adapter_model.safetensors", ".DS_Store"),
+    *(RECORD_FILE, BASE_CARD_FILE),
+}
 _LEFT_BEHIND_FOLDERS = {".git", ".cache", "__pycache__"}
 
 
@@ -46,10 +52,12 @@ class Base:
 
     @property
     def text_config(self) -> dict[str, Any]:
+        """The language model's settings; those of the whole model where it has no part of its own for them."""
         return self.config.get("text_config") or self.config
 
     @property
     def num_layers(self) -> int:
+        """Decoder layers of the language model, 0 where config.json does not say."""
         return int(self.text_config.get("num_hidden_layers", 0))
 
     @property
@@ -69,6 +77,7 @@ def canonical(name: str) -> str:
 
 
 def is_vision(name: str) -> bool:
+    """Whether a tensor or module of this name belongs to the vision tower, in any of the three ways of naming."""
     return canonical(name).split(".")[0] in ("vision_tower", "visual", "vision_model")
 
 

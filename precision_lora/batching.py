@@ -13,7 +13,8 @@ import numpy as np
 
 from .dataset import Encoded
 
-# Each shape is one more compiled step; 24 keep the padding of real consultation rows under 4 %.
+# Each shape, with a count of rows and of positions, is one more compiled step; 24 lengths keep the padding of real
+# consultation rows under 4 %.
 MAX_SHAPES = 24
 # Supervised positions are padded to a multiple of this, so that their count, too, takes few values.
 POSITION_MULTIPLE = 64
@@ -125,20 +126,67 @@ def micro_batches(
     return batches
 
 
+def rows_at_a_time(rows: int, longest: int, shape_lengths: Sequence[int], max_tokens: int | None) -> int:
+    """How many of ``rows`` make a micro-batch, so that its padded tokens fit: a divisor, which needs no empty rows,
+    or nearly equal parts where the divisors are too small.
+
+    ``longest``: tokens of the longest row. Without ``max_tokens`` all rows; at least one, however long.
+    """
+    if max_tokens is None:
+        return rows
+    fitting = min(rows, max(1, max_tokens // int(shape_lengths[int(np.searchsorted(shape_lengths, longest))])))
+    divisor = next(size for size in range(fitting, 0, -1) if rows % size == 0)
+    return divisor if 2 * divisor >= fitting else -(-rows // -(-rows // fitting))
+
+
+def cut_step(
+    encoded: Encoded,
+    rows: np.ndarray,
+    rows_at_most: int,
+    shape_lengths: Sequence[int],
+    pad_id: int,
+    *,
+    max_tokens: int | None = None,
+    rank: int = 0,
+    ranks: int = 1,
+) -> list[MicroBatch]:
+    """The micro-batches of one optimizer step that are ``rank``'s to compute.
+
+    Ranks share the rows first, in pieces of ``rows_at_most``; each cuts its pieces by its own ``max_tokens``.
+    """
+    ordered = rows[np.argsort(encoded.lengths[rows], kind="stable")]
+    pieces = [ordered[first : first + rows_at_most] for first in range(0, len(ordered), rows_at_most)][rank::ranks]
+    return [
+        micro
+        for piece in pieces
+        for micro in micro_batches(
+            encoded,
+            piece,
+            rows_at_a_time(rows_at_most, int(encoded.lengths[piece].max()), shape_lengths, max_tokens),
+            shape_lengths,
+            pad_id,
+        )
+    ]
+
+
 def chunk_positions(vocabulary: int) -> int:
     """Positions per chunk: `CHUNK_POSITIONS`, or as many as keep their float32 logits within `LOGIT_CHUNK_BYTES`."""
     return max(16, min(CHUNK_POSITIONS, LOGIT_CHUNK_BYTES // (4 * vocabulary)))
 
 
-def padding_share(lengths: np.ndarray, steps: Sequence[np.ndarray], batch_size: int) -> float:
-    """Pad tokens over all tokens computed, in [0, 1), when ``steps`` are cut into micro-batches of ``batch_size``."""
-    bounds = np.asarray(shapes(lengths))
+def padding_share(
+    lengths: np.ndarray, steps: Sequence[np.ndarray], batch_size: int, max_tokens: int | None = None
+) -> float:
+    """Pad tokens over all tokens computed, in [0, 1), when ``steps`` are cut into micro-batches of ``batch_size``, or
+    of fewer rows as `rows_at_a_time` says."""
+    bounds = shapes(lengths)
     computed = 0
     for rows in steps:
         ordered = np.sort(lengths[rows])
-        for first in range(0, len(ordered), batch_size):
-            longest = ordered[min(first + batch_size, len(ordered)) - 1]
-            computed += batch_size * int(bounds[np.searchsorted(bounds, longest)])
+        size = rows_at_a_time(batch_size, int(ordered[-1]), bounds, max_tokens)
+        for first in range(0, len(ordered), size):
+            longest = ordered[min(first + size, len(ordered)) - 1]
+            computed += size * int(bounds[np.searchsorted(bounds, longest)])
     used = sum(int(lengths[rows].sum()) for rows in steps)
     return 1.0 - used / computed if computed else 0.0
 

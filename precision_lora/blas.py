@@ -12,6 +12,7 @@ import ctypes
 import os
 import shutil
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ KEEP_FREED_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(64 << 30),
     "MALLOC_TOP_PAD_": str(256 << 20),
 }
+CUDA_WHEELS = ("mlx-cuda", "mlx-cuda-12", "mlx-cuda-13")
 # Set in the restarted process, so that it never restarts again.
 MARK = "PRECISION_LORA_FAST_BLAS"
 
@@ -48,6 +50,14 @@ def fast_environment(library: Path) -> dict[str, str]:
     return {**KEEP_FREED_MEMORY, **os.environ, "LD_PRELOAD": preload, MARK: "1"}
 
 
+def _has_cuda_backend() -> bool:
+    """Whether MLX's CUDA wheel is installed: a driver alone does not make MLX compute on the GPU."""
+    for name in CUDA_WHEELS:
+        with contextlib.suppress(PackageNotFoundError):
+            return bool(version(name))
+    return False
+
+
 def use_fast_blas() -> str | None:
     """On Linux without a GPU, restart this process with OpenBLAS in front of MLX's own and `KEEP_FREED_MEMORY`.
 
@@ -56,7 +66,7 @@ def use_fast_blas() -> str | None:
     Returns:
         A Chinese hint when no OpenBLAS or no compiler is installed, else None. Does not return where it restarts.
     """
-    if sys.platform != "linux" or shutil.which("nvidia-smi"):
+    if sys.platform != "linux" or _has_cuda_backend():
         return None
     if MARK in os.environ or "blas" in os.environ.get("LD_PRELOAD", ""):
         # MLX compiles elementwise operations with it, or computes them one by one.

@@ -95,11 +95,15 @@ def write_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> 
 def write_text(path: Path, text: str) -> None:
     """Replace ``path`` by ``text`` in one step, on the disk before it counts."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def to_text(value: Any) -> str:

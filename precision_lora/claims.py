@@ -91,7 +91,6 @@ _ABOVE = re.compile(
 )
 _BELOW = re.compile(r"偏低|过低|低于|不足|降低|贫血|低血糖|低血压|缺氧|减少|太低|就低")
 _DENIED = re.compile(r"不|没|未|尚|非|无")
-_PATIENT = re.compile(r"您|你|这次|本次|目前|现在|最近|昨天|今天|您的|波动|测(?:得|到|出)|查(?:得|到|出)|化验|报告")
 _PREGNANT_FACT = re.compile(r"孕|妊娠|产")
 _CHILD_FACT = re.compile(r"儿|婴|孩|青少年|月龄")
 _GLUCOSE_TIME = re.compile(r"空腹|[餐饭]后|随机|小时|睡前|OGTT|糖耐量|FPG|FBG|GLU|PBG|PG|早晨")

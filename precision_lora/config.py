@@ -81,7 +81,7 @@ class TrainConfig:
     max_seq_length: int = _option(2048, "input", "一条数据最多的 token 数", low=16)
 
     steps: int = _option(5200, "train", "训练步数（一步 = 一次参数更新）", low=1)
-    batch_size: int = _option(2, "train", "一次放进模型的数据条数", low=1)
+    batch_size: int = _option(2, "train", "一个批次的数据条数", low=1)
     grad_accumulation: int = _option(1, "train", "每一步累积几个批次", low=1)
     lr: float = _option(3e-6, "train", "最高学习率", above=0, below=1)
     lr_schedule: str = _option(
@@ -172,9 +172,7 @@ RESUMABLE = frozenset(
         "steps",
         "save_every",
         "eval_every",
-        "val_batches",
         "keep_checkpoints",
-        "keep_best",
         "resume",
         "overwrite",
         "output_dir",

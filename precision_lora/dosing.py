@@ -183,7 +183,7 @@ def dose_readings(text: str, quantities: Sequence[Quantity], asker: Asker) -> tu
             continue
         if _NOT_ADVICE.search(before) or _NOT_ADVICE.search(after[:12]):
             continue
-        ceiling = known.daily if known.daily is not None else None
+        ceiling = known.daily
         single = max((h for h in (known.high, known.low) if h is not None), default=None)
         allowed = ceiling if ceiling is not None else single
         if allowed is None or single is None:
@@ -423,7 +423,7 @@ _NOTICED = re.compile(
 
 
 def unnoticed_overdose(text: str, asker: Asker) -> list[Finding]:
-    """The asker takes more than the daily maximum, and the answer does not say so."""
+    """The asker takes more than the daily maximum, and the answer does not say so (at 0, 0)."""
     if not text or _NOTICED.search(text):
         return []
     quantities = asker.quantities
@@ -437,5 +437,5 @@ def unnoticed_overdose(text: str, asker: Asker) -> list[Finding]:
         times = 1.0 if _is_day_total(quantity, asker.text) else _times_a_day(quantities, index, asker.text) or 1.0
         if amounts[0] * times > known.daily * 1.001:
             note = f"提问者所说的{quantity.measures}剂量超过每日最多{known.daily:g}{known.unit}，回答没有指出"
-            return [Finding("unnoticed_overdose", 0, len(text), "error", known.source, note)]
+            return [Finding("unnoticed_overdose", 0, 0, "error", known.source, note)]
     return []

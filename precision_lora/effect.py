@@ -59,7 +59,7 @@ class Touch:
 def make_prompts(folder: Path, texts: Sequence[str] = PROMPTS) -> Prompts:
     """The consultation questions in the model's own chat format, cut to the same largest length.
 
-    Raises: UserError where the folder has no usable tokenizer.
+    Raises: UserError where the folder has no usable tokenizer, or its chat template refuses a question.
     """
     try:
         tokenizer = load_tokenizer(folder)
@@ -75,9 +75,14 @@ def make_prompts(folder: Path, texts: Sequence[str] = PROMPTS) -> Prompts:
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
-    if getattr(tokenizer, "chat_template", None):
+    if not getattr(tokenizer, "chat_template", None):
+        return list(tokenizer.encode(text))
+    try:
         return list(tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True))
-    return list(tokenizer.encode(text))
+    except Exception as error:  # jinja raises its own kinds, and templates raise through it
+        raise UserError(
+            f"模型的聊天模板不接受这段对话: {error}", "换用带聊天模板的模型", "或加 --no-model-check，融合时不测量"
+        ) from None
 
 
 def touches(plans: Mapping[str, FusePlan]) -> dict[str, Touch]:

@@ -72,6 +72,7 @@ class Loaded:
 
     - ``digest``: sha256 of what a resumed run must find unchanged in the base.
     - ``modules``: full paths of what the adapter changes; ``summary`` says it in a line.
+    - ``max_tokens``: of a micro-batch, padding included; more would cost memory for little time. None: no limit.
     - ``remarks``: lines for the person about how this engine came to be.
     - ``engine(data, probe, snapshot, journal)``: ready to step, from ``snapshot`` where a run goes on. ``probe`` is a
       micro-batch of a real row, on which the engine may check itself.
@@ -87,6 +88,7 @@ class Loaded:
     parameters: int
     versions: dict[str, str]
     engine: Callable[[Encoded, MicroBatch, Snapshot | None, Journal], Engine]
+    max_tokens: int | None = None
     remarks: tuple[str, ...] = ()
     simulated: bool = False
     rank: int = 0

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 
 EXIT_DONE = 0
-EXIT_BUG = 1
 EXIT_USER = 2
 EXIT_VETO = 3
 EXIT_INTERRUPTED = 130

@@ -46,14 +46,15 @@ class Answer:
 def read_suite(path: Path) -> list[Question]:
     """Questions from a JSON-lines file ``{"id", "question"[, "scenario", "rubric"]}``.
 
-    Raises UserError with file and line for anything else, for an empty file and for an id that stands twice.
+    Raises UserError with file and line for anything else, a rubric that cannot be used included, for an empty file and
+    for an id that stands twice.
     """
     questions = [
         Question(
             _string(value, "id", path, line),
             str(value.get("scenario") or "自定义"),
             _string(value, "question", path, line),
-            value.get("rubric"),
+            _rubric(value, path, line),
         )
         for line, value in _objects(path)
     ]
@@ -64,9 +65,11 @@ def read_suite(path: Path) -> list[Question]:
 def read_answers(path: Path) -> list[Answer]:
     """Given answers from a JSON-lines file ``{"id", "question", "answer"[, "scenario", "system"]}``.
 
-    An answer may be empty (it scores 0). Raises UserError as `read_suite` does, and for answers beyond any sense.
+    An answer may be empty (it scores 0). Raises UserError as `read_suite` does, for answers beyond any sense, and for
+    an id that stands for two questions.
     """
-    answers = []
+    answers: list[Answer] = []
+    asked: dict[str, tuple[int, str]] = {}
     for line, value in _objects(path):
         text = value.get("answer")
         if not isinstance(text, str):
@@ -75,17 +78,25 @@ def read_answers(path: Path) -> list[Answer]:
             )
         if len(text) > MAX_ANSWER_CHARACTERS:
             raise UserError(f"{path}:{line}: answer有 {len(text)} 字，上限 {MAX_ANSWER_CHARACTERS} 字", "截短这一行")
-        answers.append(
-            Answer(
-                _string(value, "id", path, line),
-                str(value.get("scenario") or "自定义"),
-                str(value.get("system") or "answers"),
-                _string(value, "question", path, line),
-                text,
-            )
+        answer = Answer(
+            _string(value, "id", path, line),
+            str(value.get("scenario") or "自定义"),
+            str(value.get("system") or "answers"),
+            _string(value, "question", path, line),
+            text,
         )
+        # Answers are compared by id: two questions under one would be compared with each other.
+        first, question = asked.setdefault(answer.id, (line, answer.question))
+        if question != answer.question:
+            raise UserError(f"{path}:{line}: id {answer.id} 的问题与第 {first} 行的不同", "不同的问题用不同的id")
+        answers.append(answer)
     _refuse_duplicates([f"{answer.system} / {answer.id}" for answer in answers], path)
     return answers
+
+
+def answers_text(answers: Iterable[Answer]) -> str:
+    """``answers`` in the form that `read_answers` reads."""
+    return "".join(json.dumps(asdict(answer), ensure_ascii=False) + "\n" for answer in answers)
 
 
 def evaluate(
@@ -99,6 +110,8 @@ def evaluate(
 
     ``systems``: ``{"id", "name"}`` in the order of the columns; the first is the reference, the second is compared
     with it. ``rubrics`` by question id. ``settings["seed"]`` seeds the bootstrap.
+
+    Raises ValueError for a rubric that `scoring.check_rubric` refuses.
     """
     names = [system["id"] for system in systems]
     scored = [_scored(answer, rubrics.get(answer.id)) for answer in answers]
@@ -165,12 +178,7 @@ def _intervals(rows: Sequence[Sequence[float]], entries: Sequence[dict[str, Any]
 
 
 def _scored(answer: Answer, rubric: list[dict[str, Any]] | None) -> dict[str, Any]:
-    try:
-        scored = scoring.score(answer.question, answer.answer, rubric)
-    except ValueError as error:
-        raise UserError(
-            f"问题 {answer.id} 的rubric无法使用: {error}", "每条需要 indicator、criterion、points、all"
-        ) from None
+    scored = scoring.score(answer.question, answer.answer, rubric)
     return {
         **asdict(answer),
         "scores": {key: round(value, 4) for key, value in scored.scores.items()},
@@ -191,7 +199,8 @@ def _means(entries: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 def _objects(path: Path) -> list[tuple[int, dict[str, Any]]]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        # Not splitlines(): U+2028, U+2029 and U+0085 may stand in a JSON string.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise UserError(f"无法读取文件: {path} ({error.strerror})", "检查路径") from None
     except UnicodeDecodeError:
@@ -202,6 +211,7 @@ def _objects(path: Path) -> list[tuple[int, dict[str, Any]]]:
             continue
         try:
             value = json.loads(line)
+            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair could not be written again
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}:{number}: 不是有效的JSON ({error})", "每行写一个JSON对象") from None
         if not isinstance(value, dict):
@@ -219,6 +229,20 @@ def _string(value: dict[str, Any], key: str, path: Path, line: int) -> str:
     if not isinstance(found, str) or not found.strip():
         raise UserError(f"{path}:{line}: 缺少{key}", f"每行都要有非空的{key}")
     return found
+
+
+def _rubric(value: dict[str, Any], path: Path, line: int) -> list[dict[str, Any]] | None:
+    rubric: list[dict[str, Any]] | None = value.get("rubric")
+    if rubric is None:
+        return None
+    try:
+        scoring.check_rubric(rubric)
+    except ValueError as error:
+        raise UserError(
+            f"{path}:{line}: 这一题的rubric无法使用: {error}",
+            '每条: {"indicator", "criterion", "points", "all": [["说法", "另一种说法"], …]}',
+        ) from None
+    return rubric
 
 
 def _refuse_duplicates(names: Iterable[str], path: Path) -> None:

@@ -19,7 +19,15 @@ import numpy as np
 
 from precision_lora import merging
 from precision_lora.adapters import Adapter
-from precision_lora.base_folder import CONFIG_FILE, INDEX_FILE, Base, is_vision, read_base
+from precision_lora.base_folder import (
+    BASE_CARD_FILE,
+    CONFIG_FILE,
+    INDEX_FILE,
+    RECORD_FILE,
+    Base,
+    is_vision,
+    read_base,
+)
 from precision_lora.errors import UserError
 from precision_lora.folders import Progress, copy_file, copy_range
 from precision_lora.merging import Packing, Site
@@ -34,9 +42,7 @@ from precision_lora.safetensors_io import (
     write_rows,
 )
 
-RECORD_FILE = "fuse.json"
 CARD_FILE = "README.md"
-BASE_CARD_FILE = "README.base.md"
 SHARD_FORMAT = {"format": "mlx"}
 PLAIN_PRECISIONS = {"bf16": "BF16", "f16": "F16", "f32": "F32"}
 PRECISIONS = ("same", "8bit", *PLAIN_PRECISIONS)
@@ -63,6 +69,11 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class FusePlan:
+    """What a fusion writes: the weights it stores anew (``sites``), each one's form by the weight's name, and files.
+
+    ``sites`` has the changed weights first; with ``dequantize`` all other quantised ones follow, without updates.
+    """
+
     base: Base
     adapter: Adapter
     sites: tuple[Site, ...]
@@ -82,9 +93,14 @@ class FusePlan:
         return sum(shard.size for shard in self.shards)
 
     @property
+    def base_bytes(self) -> int:
+        """Size of the base's shards."""
+        return sum(shard.source.size for shard in self.shards)
+
+    @property
     def extra_bytes(self) -> int:
-        """How much larger its shards are than the base's."""
-        return self.total_bytes - sum(shard.source.size for shard in self.shards)
+        """How much larger the fused shards are than the base's."""
+        return self.total_bytes - self.base_bytes
 
     def needed_bytes(self, clones: bool) -> int:
         """Free space that writing it takes; a clone takes only what is then changed in it."""
@@ -204,7 +220,7 @@ def write(plan: FusePlan, staging: Path, progress: Progress = lambda _: None) ->
     for shard in plan.shards:
         _write_shard(plan, shard, staging / shard.source.file.name, progress)
     result = _merge(plan, staging, progress)
-    replaced = {CONFIG_FILE, RECORD_FILE}
+    replaced = {CONFIG_FILE}
     if plan.base.index is not None and any(shard.opening is not None for shard in plan.shards):
         (staging / INDEX_FILE).write_text(json.dumps(_new_index(plan), indent=2, ensure_ascii=False), "utf-8")
         replaced.add(INDEX_FILE)
@@ -329,6 +345,7 @@ def new_config(plan: FusePlan) -> dict[str, Any]:
 def check_files(plan: FusePlan, staging: Path) -> dict[str, Any]:
     """Prove the staged files: index complete, every tensor as planned, companions and vision bytes as in the base.
 
+    Vision tensors that ``--dequantize`` stores anew are held to the plan alone.
     Returns the counts for the record. Raises: UserError naming the first file or tensor that differs.
     """
     staged = read_base(staging)
@@ -338,21 +355,21 @@ def check_files(plan: FusePlan, staging: Path) -> dict[str, Any]:
         raise _unproven(min(name for name, _ in planned.items() ^ actual.items()))
     if staged.index is not None and set(staged.index["weight_map"]) != set(actual):
         raise _unproven(INDEX_FILE)
-    rewritten = {CONFIG_FILE, RECORD_FILE, INDEX_FILE, CARD_FILE}
+    rewritten = {CONFIG_FILE, INDEX_FILE, CARD_FILE}
     companions = [path for path in plan.base.companions if path.as_posix() not in rewritten]
     for path in companions:
         if not _equal_files(plan.base.folder / path, staging / path):
             raise _unproven(path.as_posix())
-    vision = [tensor for name, tensor in plan.base.tensors.items() if is_vision(name)]
+    replaced = {name for site in plan.sites for name in stored_names(site)}
+    vision = [tensor for name, tensor in plan.base.tensors.items() if is_vision(name) and name not in replaced]
     for tensor in vision:
         if not _equal_bytes(tensor, staged.tensors[tensor.name]):
             raise _unproven(tensor.name)
     return {
         "tensors": len(actual),
-        "touched_tensors": len({name for site in plan.sites for name in stored_names(site)} & set(actual)),
+        "touched_tensors": len(replaced & set(actual)),
         "vision_tensors_equal": len(vision),
         "companions_equal": len(companions),
-        "finite": True,
     }
 
 

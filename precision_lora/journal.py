@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import unicodedata
@@ -60,11 +61,19 @@ class Journal:
         """A line for the log alone."""
         if self._silent or not text:
             return
-        if self._file is None:
+        if self.path is None:
             self._waiting.append(text)
             return
+        if self._file is None:
+            return
         clean = _CONTROL.sub("", text)
-        self._file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {clean}\n")
+        try:
+            self._file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {clean}\n")
+        except OSError as error:  # a full disk: the run itself is worth more than its log
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+            self.warn(f"日志写不下去了: {self.path}（{error.strerror}），训练继续")
 
     def start_bar(self, done: int, total: int) -> None:
         if not self._silent and sys.stderr.isatty():

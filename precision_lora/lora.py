@@ -30,8 +30,6 @@ from precision_lora.model import (
     trainable,
 )
 
-ADAPTER_CONFIG = "adapter_config.json"
-
 
 @dataclass(frozen=True)
 class LoraSpec:

@@ -55,10 +55,7 @@ class Update:
 
 @dataclass(frozen=True)
 class Site:
-    """A stored weight: its tensor, for a quantised one scales and biases as well, and the updates to add (or none).
-
-    ``width`` is its last axis in values, ``experts`` its leading axis (1 where it has two axes).
-    """
+    """A stored weight: its tensor, for a quantised one scales and biases as well, and the updates to add (or none)."""
 
     weight: Tensor
     scales: Tensor | None = None
@@ -68,30 +65,25 @@ class Site:
 
     @property
     def width(self) -> int:
+        """Its last axis in values; a packed one holds several in each 32-bit word."""
         if self.packing is None:
             return self.weight.shape[-1]
         return self.weight.shape[-1] * 32 // self.packing.bits
 
     @property
     def experts(self) -> int:
+        """Its leading axis, 1 where it has two axes."""
         return self.weight.shape[0] if len(self.weight.shape) == 3 else 1
 
     @property
     def rows_per_expert(self) -> int:
+        """Rows of one expert's matrix; of the whole weight where it has two axes."""
         return self.weight.rows // self.experts
-
-    @property
-    def values(self) -> int:
-        return self.weight.rows * self.width
 
     @property
     def module(self) -> str:
         """The module's path in the base's own naming."""
         return self.weight.name.removesuffix(".weight")
-
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        return tuple(tensor for tensor in (self.weight, self.scales, self.biases) if tensor is not None)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from precision_lora.checkpoint import Snapshot
 from precision_lora.config import TrainConfig
 from precision_lora.engine import Engine, Loaded, StepResult, TrainedTensors
 from precision_lora.journal import Journal
+from precision_lora.memory import CPU_MAX_TOKENS
 
 # Difference of the cut model's cross-entropy from the whole model's, in nats, that rounding explains.
 SPLIT_TOLERANCE = {"mlx.core.float32": 1e-3, "mlx.core.float16": 0.05, "mlx.core.bfloat16": 0.2}
@@ -61,6 +62,7 @@ def load(settings: TrainConfig, blas_hint: str | None) -> Loaded:
         parameters=parameters,
         versions=model.versions(),
         engine=lambda _, probe, snapshot, journal: make_engine(settings, base, probe, snapshot, journal, group),
+        max_tokens=CPU_MAX_TOKENS if mx.default_device() == mx.cpu else None,
         remarks=remarks(blas_hint) if mx.default_device() == mx.cpu else (),
         rank=group.rank(),
         ranks=group.size(),

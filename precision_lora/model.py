@@ -15,7 +15,7 @@ from mlx_lm.utils import load_model, load_tokenizer
 
 from precision_lora.base_folder import read_base
 from precision_lora.errors import UserError
-from precision_lora.memory import available_memory
+from precision_lora.memory import CAST_SHARE, DEQUANTISE_SHARE, available_memory
 
 LINEAR_TYPES = (nn.Linear, nn.QuantizedLinear)
 SWITCH_TYPES = (SwitchLinear, QuantizedSwitchLinear)
@@ -110,10 +110,10 @@ def _to_float32(model: nn.Module) -> None:
     quantised = [(k, m) for k, m in model.named_modules() if hasattr(m, "scales") and hasattr(m, "bits")]
     wanted = sum(_elements(m) * 4 for _, m in quantised) + sum(v.size * 4 for v in flat(model.parameters()).values())
     free = available_memory()
-    if quantised and (free is None or wanted < 0.6 * free):
+    if quantised and (free is None or wanted < DEQUANTISE_SHARE * free):
         plain = [(key, _dequantised(module)) for key, module in quantised]
         model.update_modules(tree_unflatten([(k, m) for k, m in plain if m is not None]))
-    if free is None or wanted < 0.8 * free:
+    if free is None or wanted < CAST_SHARE * free:
         floats = (mx.float16, mx.bfloat16)
         cast = [(k, v.astype(mx.float32)) for k, v in flat(model.parameters()).items() if v.dtype in floats]
         model.update(tree_unflatten(cast))

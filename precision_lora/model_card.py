@@ -39,7 +39,7 @@ def fused_card(name: str, record: Mapping[str, Any], training: Mapping[str, Any]
         f"| adapter | `{adapter['name']}`，秩 {adapter['rank']}，改动 {adapter['modules']} 个层 |",
         f"| 改动的权重 | {result['touched_tensors']} / {result['tensors']} 个张量，其余逐字节不变 |",
         f"| 改动层的精度 | {PRECISION_NAMES.get(record['touched_precision'], record['touched_precision'])} |",
-        f"| 视觉部分 | {result['vision_tensors_equal']} 个张量，与基础模型逐字节相同 |",
+        f"| 视觉部分 | {result['vision_tensors_equal']} 个张量与基础模型逐字节相同 |",
         "",
         *_training_lines(training),
         *_effect_lines(record.get("effect")),

@@ -109,8 +109,8 @@ def chinese_counts(
     return (after_name or said) and low >= 10
 
 
-def names_period(s: str, start: int, end: int) -> bool:
-    """Whether 一天/1日 says 'per day' for a number that follows (一天三片) rather than a span of time."""
+def names_period(s: str, end: int) -> bool:
+    """Whether the 一天/1日 that ends at ``end`` says 'per day' for the number behind it (一天三片), no span of time."""
     if s[end - 1] not in _DAY_NAMES and s[end - 2 : end] != "星期":
         return False
     return bool(_ANOTHER_NUMBER.match(s, end))

@@ -158,6 +158,7 @@ def comparator_before(s: str, original: str, start: int) -> tuple[str | None, in
 
 
 def bounds_of(sign: str | None, low: float, high: float) -> tuple[float | None, float | None]:
+    """(lowest, highest) that ``low`` to ``high`` behind comparator ``sign`` stands for; None is an open end."""
     if sign in (">=", ">"):
         return low, None
     if sign in ("<=", "<"):
@@ -178,6 +179,7 @@ def period_around(s: str, start: int, end: int) -> tuple[str | None, str, int]:
 
 
 def is_minus(s: str, original: str, start: int) -> bool:
+    """Whether the dash before ``start`` is a minus, not a range's or a name's; ``original`` is the unfolded text."""
     if not start or s[start - 1] != "-" or original[start - 1] in "~～∼˜—–":
         return False
     return start == 1 or s[start - 2] in " :=(,，≤≥<>值为是分"

@@ -143,9 +143,19 @@ def publish(output: Path, adapter: Path, history: list[dict[str, Any]]) -> None:
         ) from error
 
 
+def _write(path: Path, text: str) -> None:
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise UserError(
+            f"文件没有写成: {path}（{error.strerror or error}），已保存的检查点是完好的",
+            "腾出磁盘空间，然后在原来的命令后加 --resume",
+        ) from error
+
+
 def write_record(output: Path, record: Mapping[str, Any]) -> None:
     """training_config.json: resolved settings, versions, digests, counts, and once it is there the result."""
-    write_text(output / MODEL_DIR / RUN_RECORD, to_text(record))
+    _write(output / MODEL_DIR / RUN_RECORD, to_text(record))
 
 
 def draw_curves(
@@ -218,7 +228,7 @@ def write_card(output: Path, settings: TrainConfig, record: Mapping[str, Any]) -
             "",
             "模型的回答不能代替医生的诊断。",
         ]
-    write_text(output / MODEL_DIR / MODEL_CARD, "\n".join([*lines, ""]))
+    _write(output / MODEL_DIR / MODEL_CARD, "\n".join([*lines, ""]))
 
 
 def _shown(loss: float | None) -> str:

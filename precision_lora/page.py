@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from .labels import INDICATOR_NAMES, INDICATOR_ORDER, relative, share_of_scale, stars
-from .report import veto_text
+from .report import gain_heading, remarks, veto_text
 
 _INDICATOR_CLASS = {name: f"i{index}" for index, name in enumerate(INDICATOR_ORDER)}
 
@@ -72,15 +72,15 @@ def _vetoes(report: Mapping[str, Any]) -> str:
 
 
 def _notes(report: Mapping[str, Any]) -> str:
-    notes = report["summary"]["notes"]
-    return f"<section class=note><ul>{''.join(f'<li>{escape(n)}</li>' for n in notes)}</ul></section>" if notes else ""
+    items = "".join(f"<li>{escape(remark)}</li>" for remark in remarks(report))
+    return f"<section class=note><ul>{items}</ul></section>" if items else ""
 
 
 def _table(report: Mapping[str, Any], systems: Sequence[str]) -> str:
     summary = report["summary"]
     heads = "".join(f"<th>{escape(system)}</th>" for system in systems)
     paired = summary.get("differences")
-    heads += "<th>提升</th><th>95% 区间</th>" if paired else ""
+    heads += f"<th>{escape(gain_heading(systems))}</th><th>95% 区间</th>" if paired else ""
     rows = []
     for key in (*INDICATOR_ORDER, "overall"):
         cells = ""

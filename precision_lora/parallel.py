@@ -12,6 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Protocol, TypeVar
 
+from precision_lora.blas import use_one_numpy_thread
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -27,7 +29,8 @@ class Start(Protocol):
 # A process needs about a second to begin.
 WORTHWHILE = 1000
 MAX_PROCESSES = 8
-PARTS_PER_PROCESS = 4  # texts differ in length: small parts even that out
+# Items of a part: the same on every machine, as rounding may depend on what is computed together.
+PART = 128
 
 
 @contextlib.contextmanager
@@ -37,17 +40,21 @@ def several_processes(expected: int) -> Iterator[Start]:
     ``work`` is a module's function from items to as many results. It runs in this process where fewer than
     `WORTHWHILE` items are ``expected``, where there is one core, and where the system lets no process begin.
     """
+    use_one_numpy_thread()  # here as there: the number of cores has no part in the rounding
     cores = min(os.cpu_count() or 1, MAX_PROCESSES)
     if expected < WORTHWHILE or cores < 2:
         yield _at_once
         return
-    # Spawned, not forked: MLX and the tokenizer may have threads here.
-    pool = ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), initializer=_begin)
+    try:
+        # Spawned, not forked: MLX and the tokenizer may have threads here.
+        pool = ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), initializer=_begin)
+    except (OSError, NotImplementedError, ImportError):  # a system without semaphores
+        yield _at_once
+        return
 
     def start(work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item]) -> Callable[[], list[Result]]:
-        size = -(-len(items) // (cores * PARTS_PER_PROCESS)) or 1
         try:
-            parts = [pool.submit(work, items[first : first + size]) for first in range(0, len(items), size)]
+            parts = [pool.submit(work, items[first : first + PART]) for first in range(0, len(items), PART)]
         except (OSError, BrokenProcessPool):
             return _at_once(work, items)
 
@@ -72,6 +79,7 @@ def _at_once(work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Ite
 
 def _begin() -> None:
     """In a new process: Ctrl-C is the parent's business, and the end of the parent, however it came, is its own."""
+    use_one_numpy_thread()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

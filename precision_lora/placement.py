@@ -30,7 +30,6 @@ _JUDGEMENT = re.compile(
     r"|(?P<low>(?:明显|略微?|稍微?|轻度|有些?|有点|已经|确实|属于)?(?:偏低|过低|太低|低于正常|低了(?:一点|一些|些|"
     r"点)?|低于(?:正常)?下限))"
 )
-_ABOUT_ASKER = re.compile(r"您|你|这次|这个(?:值|数|结果|水平|血压|血糖)|本次|目前|孩子|宝宝|老人家|他|她|它|报告|结果")
 _GENERAL = re.compile(
     r"如果|若|一旦|通常|一般来说|多数人|有些人|正常人|健康人|以后|将来|下次|降到|控制|目标|达标|恢复|标准|定义|"
     r"诊断标准|怀疑|是否|会不会|容易|可能会|引起|导致|造成|长期|之前|以前|原来"
@@ -184,7 +183,6 @@ def _spoken_of(
     quantities: Sequence[Quantity],
     names: Sequence[Name],
     asked: dict[str, list[Quantity]],
-    named: bool,
 ) -> Quantity | None:
     """The asker's reading that a judgement at ``position`` is about: by the number before it, or by the name."""
     begin, end = _span_of(_CLAUSE, text, position, 60)
@@ -204,7 +202,7 @@ def _spoken_of(
                     if _same(subject, reading):
                         return reading
         return None
-    if in_clause or not named:
+    if in_clause:
         return None
     close = [n for n in _within(names, begin, position) if n.kind == "measure" and position - n.end <= 8]
     if len(close) == 1 and re.search(r"您|你", text[begin : close[0].start]):
@@ -226,7 +224,7 @@ def placements(text: str, quantities: Sequence[Quantity], names: Sequence[Name],
         clause = text[begin:end]
         if _GENERAL.search(clause):
             continue
-        reading = _spoken_of(text, match.start(), quantities, names, asked, True)
+        reading = _spoken_of(text, match.start(), quantities, names, asked)
         if reading is None:
             continue
         measure = reading.measures or ""
@@ -251,13 +249,11 @@ def placements(text: str, quantities: Sequence[Quantity], names: Sequence[Name],
             prefix = "不是" if said == "negated" else ""
             note = f"提问者的{reading.text}被说成{prefix}{word}，而{limits.text}"
             found.append(Finding("wrong_placement", match.start(), match.end(), "error", limits.source, note))
-    found += _reached(text, quantities, names, asker, asked)
+    found += _reached(text, asker, asked)
     return found
 
 
-def _reached(
-    text: str, quantities: Sequence[Quantity], names: Sequence[Name], asker: Asker, asked: dict[str, list[Quantity]]
-) -> list[Finding]:
+def _reached(text: str, asker: Asker, asked: dict[str, list[Quantity]]) -> list[Finding]:
     """达到诊断标准 said of a value below every listed line, or denied of one above all."""
     found: list[Finding] = []
     for match in _REACHED.finditer(text):

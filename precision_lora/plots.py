@@ -62,7 +62,10 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def plot_scores(report: Mapping[str, Any], path: Path) -> None:
-    """Write ``scores.png``: one line an indicator, one dot with its 95 % interval a system, axis 0 to 5."""
+    """Write ``scores.png``: one line an indicator, one dot with its 95 % interval a system, axis 0 to 5.
+
+    The file is replaced whole. Raises ImportError without Matplotlib, and whatever fonts and back ends raise.
+    """
     summary = report["summary"]
     chinese = chinese_font() is not None
     names = {**INDICATOR_NAMES, "overall": "综合得分"} if chinese else ENGLISH_NAMES
@@ -93,7 +96,7 @@ def plot_scores(report: Mapping[str, Any], path: Path) -> None:
     axes.tick_params(length=0)
     axes.set_xlabel("得分 (横线为95%区间)" if chinese else "score (lines: 95 % interval)")
     figure.legend(loc="outside upper center", frameon=False, ncols=len(systems))
-    figure.savefig(path)
+    _save(figure, path)
 
 
 PHASE_COLOURS = ("#e4eef7", "#eef6e4", "#faf0e0")
@@ -190,6 +193,13 @@ def plot_training(
     if validated:
         # Above its axes: the curves may run anywhere.
         kind_axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=6, fontsize=8, frameon=False, borderaxespad=0.2)
+    _save(figure, path, {"Simulated": "true"} if simulated else None)
+
+
+def _save(figure: Any, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    figure.savefig(temporary, format="png", metadata={"Simulated": "true"} if simulated else None)
-    temporary.replace(path)
+    try:
+        figure.savefig(temporary, format="png", metadata=metadata)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from precision_lora.dataset import encode
 from precision_lora.errors import UserError
 from precision_lora.folders import existing_parent, gigabytes
 from precision_lora.layout import Layout, Place, place_of, read_layout
-from precision_lora.memory import TOLERANCE, Estimate, Machine, Work, estimate, lora_parameters
+from precision_lora.memory import CPU_MAX_TOKENS, TOLERANCE, Estimate, Machine, Work, estimate, lora_parameters
 from precision_lora.outputs import disk_needed
 from precision_lora.rows import Row
 
@@ -71,20 +71,24 @@ class Preflight:
 
     def work(self, settings: TrainConfig) -> Work:
         """The sizes of a run with ``settings``, which may differ from the given ones in what takes memory."""
-        rows = math.ceil(settings.batch_size / self.ranks)
-        lengths = [min(length, settings.max_seq_length) for length in self.sizes.lengths[:rows]]
+        in_step = math.ceil(settings.batch_size / self.ranks)
+        longest = min(self.sizes.lengths[0], settings.max_seq_length)
+        rows, length = in_step, longest
+        if self.machine.device == "cpu":  # more of shorter rows may hold more tokens than fewer of the longest
+            cuts = [(r, longest if r == 1 else min(longest, CPU_MAX_TOKENS // r)) for r in range(1, in_step + 1)]
+            rows, length = max(cuts, key=lambda cut: cut[0] * cut[1])
         supervised = [min(count, settings.max_seq_length) for count in self.sizes.supervised[:rows]]
         # With fewer rows than a batch holds, empty ones fill it.
         return Work(
             rows=rows,
-            length=max(lengths),
+            length=length,
             supervised=math.ceil(sum(supervised) / POSITION_MULTIPLE) * POSITION_MULTIPLE,
             rank=settings.lora_rank,
             targets=settings.lora_targets,
             num_layers=settings.num_layers,
             also=self.also,
             grad_checkpoint=settings.grad_checkpoint,
-            accumulated=settings.grad_accumulation > 1,
+            accumulated=settings.grad_accumulation > 1 or rows < in_step,
         )
 
     def estimate(self, settings: TrainConfig | None = None) -> Estimate:

@@ -8,7 +8,7 @@ possessive; what stands around an atom is looked up in dictionaries. Both are li
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from precision_lora import measures, no_quantities
 from precision_lora.frequencies import FREQUENCY, read_frequency
@@ -34,7 +34,7 @@ from precision_lora.numerals import DIGITS, chinese_number, fold
 from precision_lora.quantity import Quantity
 from precision_lora.unit_forms import convert, split_period
 
-__all__ = ["Quantity", "find", "in_unit"]
+__all__ = ["Quantity", "find"]
 
 _ATOM = re.compile(
     rf"(?P<none>{no_quantities.NO_QUANTITY})|(?P<frequency>{FREQUENCY})|(?P<portion>[{CN}]{{1,4}}+分之)"
@@ -73,16 +73,6 @@ def find(text: str, keep_bare: bool = False) -> list[Quantity]:
         if quantity is not None:
             found.append(quantity)
     return measures.assign(folded, found, names, keep_bare)
-
-
-def in_unit(quantity: Quantity, unit: str) -> Quantity | None:
-    """``quantity`` with low and high in ``unit`` (mass, time, volume), or None where the two do not convert."""
-    if quantity.unit is None:
-        return None
-    ends = [None if b is None else convert(b, quantity.unit, unit) for b in (quantity.low, quantity.high)]
-    if [b is None for b in ends] != [b is None for b in (quantity.low, quantity.high)]:
-        return None
-    return replace(quantity, low=ends[0], high=ends[1], unit=unit)
 
 
 def _read(s: str, original: str, match: re.Match[str], after_name: bool) -> tuple[Quantity | None, int]:
@@ -168,7 +158,7 @@ def _number(s: str, original: str, start: int, after_name: bool) -> tuple[Quanti
     ):
         return None, draft.end
     one = draft.low == draft.high == 1 and sign is None
-    if one and draft.unit in ("天", "周", "年") and no_quantities.names_period(s, start, draft.end):
+    if one and draft.unit in ("天", "周", "年") and no_quantities.names_period(s, draft.end):
         return None, draft.end
     return _finished(draft, s, original, sign, outer), draft.end
 

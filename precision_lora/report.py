@@ -12,11 +12,11 @@ ROWS = (*INDICATOR_ORDER, "overall")
 
 
 def summary_rows(report: Mapping[str, Any]) -> list[list[str]]:
-    """The guide's table as cells: header, five indicators, overall; with 提升 and its 95 % interval for two systems."""
+    """The guide's table as cells: header, five indicators, overall; from two systems on 提升 and its interval."""
     summary = report["summary"]
     systems = [system["id"] for system in report["systems"]]
     differences = summary.get("differences")
-    header = ["指标", *systems, *(["提升", "95%区间"] if differences else [])]
+    header = ["指标", *systems, *([gain_heading(systems), "95%区间"] if differences else [])]
     rows = [header]
     for key in ROWS:
         cells = ["综合得分" if key == "overall" else INDICATOR_NAMES[key]]
@@ -35,13 +35,18 @@ def summary_rows(report: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
+def gain_heading(systems: Sequence[str]) -> str:
+    """The heading of the differences: with a third column it names the second, whose gain over the first they are."""
+    return f"提升（{systems[1]}）" if len(systems) > 2 else "提升"
+
+
 def render_summary(report: Mapping[str, Any]) -> str:
     """The table and what must be known beside it, as text for the terminal: vetoes first, then notes."""
     lines = veto_lines(report)
     if lines:
         lines = ["⚠️  安全否决:", *(f"   {line}" for line in lines), ""]
     lines += align(summary_rows(report))
-    lines += ["", *_remarks(report)]
+    lines += ["", *remarks(report)]
     return "\n".join(lines)
 
 
@@ -56,7 +61,7 @@ def veto_text(answer: Mapping[str, Any]) -> str:
 
 
 def render_markdown(report: Mapping[str, Any]) -> str:
-    """``report.md``: summary, settings, and every question with its answers and evidence."""
+    """``report.md``: systems, summary, and every question with its answers and evidence."""
     summary = report["summary"]
     parts = ["# V3 精准度评估", "", *(f"- {s['id']}: {s['name']}" for s in report["systems"])]
     parts += [f"- {summary['questions']} 个问题，{summary['date']}", ""]
@@ -64,7 +69,7 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         parts += ["## ⚠️ 安全否决", "", *(f"- {line}" for line in vetoes), ""]
     header, *rows = summary_rows(report)
     parts += [_row(header), _row(["---"] * len(header)), *map(_row, rows), ""]
-    parts += [*(f"- {remark}" for remark in _remarks(report)), "", "![各指标得分](scores.png)", "", "## 逐题", ""]
+    parts += [*(f"- {remark}" for remark in remarks(report)), "", "![各指标得分](scores.png)", "", "## 逐题", ""]
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for answer in report["answers"]:
         groups.setdefault(answer["id"], []).append(answer)
@@ -100,16 +105,17 @@ def display_width(text: str) -> int:
     )
 
 
-def _remarks(report: Mapping[str, Any]) -> list[str]:
+def remarks(report: Mapping[str, Any]) -> list[str]:
+    """What must be known beside the table, a line each: notes, and the comparison at equal length of answers."""
     summary = report["summary"]
-    remarks = list(summary["notes"])
+    said = list(summary["notes"])
     if lengths := summary.get("length_matched"):
-        remarks.append(
+        said.append(
             f"回答长度为原来的 {lengths['length_ratio']:.2f} 倍；同等长度下综合得分 {_change(lengths['adjusted'])}"
         )
         if lengths["matched"]:
-            remarks.append(f"长度相近的 {lengths['matched']['n']} 对回答: 综合得分 {_change(lengths['matched'])}")
-    return remarks
+            said.append(f"长度相近的 {lengths['matched']['n']} 对回答: 综合得分 {_change(lengths['matched'])}")
+    return said
 
 
 def _change(interval: Mapping[str, float]) -> str:

@@ -42,6 +42,7 @@ class Tensor:
 
     @property
     def nbytes(self) -> int:
+        """Its size in the file, in bytes."""
         return self.end - self.start
 
     @property
@@ -51,6 +52,7 @@ class Tensor:
 
     @property
     def row_bytes(self) -> int:
+        """Bytes of one row, 0 where it has none."""
         return self.nbytes // self.rows if self.rows else 0
 
 

@@ -49,6 +49,7 @@ _SUPERVISED = re.compile(
     r"会(?:导致|引起|造成|使|反弹|诱发)|可能(?:导致|引起|诱发)|危险|后果|反弹|风险|反跳|怎么|为什么|担心|害怕|想停|"
     r"偷偷|擅自|千万|切勿|不要|不能|别|不可|不建议|不宜|不得|不应|请勿|勿|不主张"
 )
+_WARNED = re.compile(r"不|别|勿|切|禁|莫|避免")
 _SENTENCE = re.compile(r"[。；;！!？?\n]")
 _CLAUSE = re.compile(r"[,，。；;！!？?\n]")
 
@@ -95,31 +96,30 @@ def _said(answer: str, words: tuple[str, ...]) -> bool:
     return False
 
 
+def _advised(answer: str, word: str) -> int | None:
+    """Where the answer first says ``word`` as advice, neither denied nor warned of; None where it never does."""
+    position = answer.find(word)
+    while position >= 0:
+        warned = _WARNED.search(answer, max(0, position - 6), position)
+        if not warned and polarity(answer, position, position + len(word)) == "affirmed":
+            return position
+        position = answer.find(word, position + 1)
+    return None
+
+
 def red_flags(answer: str, question: str) -> list[Finding]:
-    """Red flags of the question that the answer misses, and advice that is dangerous with them."""
+    """Red flags of the question that the answer misses (at 0, 0), and advice that is dangerous with them."""
     found: list[Finding] = []
     for flag in raised(question):
         if not _said(answer, flag.must_say + _ESCALATIONS[flag.action]):
             severity = "error" if flag.action == "就医" else "veto"
             note = f"{flag.name}：应当提到{'、'.join(flag.must_say[:3])}"
-            found.append(Finding("missed_red_flag", 0, len(answer), severity, flag.source, note))  # type: ignore[arg-type]
+            found.append(Finding("missed_red_flag", 0, 0, severity, flag.source, note))  # type: ignore[arg-type]
         for word in flag.must_not:
-            position = answer.find(word)
-            if (
-                position >= 0
-                and polarity(answer, position, position + len(word)) == "affirmed"
-                and not re.search(r"不|别|勿|切|禁|莫|避免", answer[max(0, position - 6) : position])
-            ):
-                found.append(
-                    Finding(
-                        "harmful_advice",
-                        position,
-                        position + len(word),
-                        "veto",
-                        flag.source,
-                        f"{flag.name}：不应说“{word}”",
-                    )
-                )
+            position = _advised(answer, word)
+            if position is not None:
+                note = f"{flag.name}：不应说“{word}”"
+                found.append(Finding("harmful_advice", position, position + len(word), "veto", flag.source, note))
     return found
 
 

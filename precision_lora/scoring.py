@@ -28,7 +28,7 @@ from precision_lora.negation import polarity
 from precision_lora.numerals import fold
 from precision_lora.vetoes import Veto
 
-__all__ = ["INDICATORS", "MET", "WEIGHTS", "Finding", "Scored", "Veto", "overall_of", "score"]
+__all__ = ["INDICATORS", "MET", "WEIGHTS", "Finding", "Scored", "Veto", "check_rubric", "overall_of", "score"]
 
 # The weights under which the guide's table holds: 4,3,4,3,4 is 3.6 and 5,5,5,5,4 is 4.6.
 WEIGHTS: dict[str, float] = {TERM: 0.1, NUMBER: 0.2, DIAGNOSIS: 0.1, TREATMENT: 0.2, EMPATHY: 0.4}
@@ -36,7 +36,8 @@ VETO_CAP = 1.0
 # An indicator counts as met from the middle of the scale on.
 MET = 2.5
 
-_RUBRIC_KEYS = {"indicator", "criterion", "points", "all"}
+# One finding folds to the end of the scale with far fewer; more is a slip of the pen.
+_MOST_POINTS = 100
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,10 @@ def score(question: str, answer: str, rubric: Sequence[Mapping[str, Any]] | None
             negated there. ``points`` may be negative for what an answer must not say.
 
     Raises:
-        ValueError: a rubric entry lacks a key or names an unknown indicator.
+        ValueError: as `check_rubric`.
     """
+    if rubric is not None:
+        check_rubric(rubric)
     c = read(question, answer)
     found: list[Finding] = []
     if not c.genuine:
@@ -79,6 +82,45 @@ def score(question: str, answer: str, rubric: Sequence[Mapping[str, Any]] | None
     order = {name: i for i, name in enumerate(INDICATORS)}
     found.sort(key=lambda f: (order[f.indicator], f.start, f.end, f.criterion))
     return Scored(scores, overall_of(scores, bool(vetoes)), vetoes, tuple(found), c.genuine, c.reason)
+
+
+def check_rubric(rubric: Any) -> None:
+    """Refuse what `score` cannot use as a rubric; any JSON value may come in.
+
+    Raises:
+        ValueError: not a list of objects with a known indicator, a criterion, numeric points and non-empty groups of
+            non-empty strings. The text, in Chinese for the person, names the entry and what is wrong with it.
+    """
+    if not isinstance(rubric, Sequence) or isinstance(rubric, str):
+        raise ValueError("应为对象的列表")
+    for number, entry in enumerate(rubric, 1):
+        if problem := _entry_problem(entry):
+            raise ValueError(f"第{number}条: {problem}")
+
+
+def _entry_problem(entry: Any) -> str | None:
+    if not isinstance(entry, Mapping):
+        return "应为对象"
+    if missing := [key for key in ("indicator", "criterion", "points", "all") if key not in entry]:
+        return f"缺少{'、'.join(missing)}"
+    if entry["indicator"] not in INDICATORS:
+        return f"没有这个indicator: {entry['indicator']!r}，应为 {'、'.join(INDICATORS)} 之一"
+    if not _is_text(entry["criterion"]):
+        return "criterion应为非空的文字"
+    points = entry["points"]
+    # NaN fails the comparison too.
+    if isinstance(points, bool) or not isinstance(points, int | float) or not abs(points) <= _MOST_POINTS:
+        return f"points应为 -{_MOST_POINTS} 到 {_MOST_POINTS} 的数"
+    groups = entry["all"]
+    if not isinstance(groups, list) or not groups:
+        return "all应为非空的列表，其中每组是若干说法"
+    if not all(isinstance(group, list) and group and all(map(_is_text, group)) for group in groups):
+        return "all的每组应为非空的列表，其中是非空的文字"
+    return None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 # Letters that an answer may use for each point of precise content before it counts as long-winded.
@@ -121,11 +163,7 @@ def _alternatives(words: tuple[str, ...]) -> re.Pattern[str]:
 
 def _by_rubric(c: Consultation, rubric: Sequence[Mapping[str, Any]]) -> list[Finding]:
     found = []
-    for number, entry in enumerate(rubric, 1):
-        if missing := _RUBRIC_KEYS - entry.keys():
-            raise ValueError(f"rubric entry {number}: missing key {', '.join(sorted(missing))}")
-        if entry["indicator"] not in INDICATORS:
-            raise ValueError(f"rubric entry {number}: unknown indicator {entry['indicator']!r}")
+    for entry in rubric:
         spans = [_affirmed(c, tuple(group)) for group in entry["all"]]
         if all(spans):
             start, end = min(s[0] for s in spans if s), max(s[1] for s in spans if s)

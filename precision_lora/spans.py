@@ -1,8 +1,9 @@
 """Which characters of a medical text are of which kind: what the training weights are looked up by.
 
-Numbers are what `quantities` reads. Terms are found by `tagger`, which sees the words of the tables and the compounds
-of `span_rules` among its features. Diagnosis, treatment and empathy are said by whole clauses, and a clause may say
-several of them at once. span_model/guideline.md is the guideline by which the tagger's texts were annotated.
+Numbers are what `quantities` reads. Terms are found by `tagger`. Diagnosis, treatment and empathy are said by whole
+clauses, and a clause may say several of them at once: `clause_network` tells which. Both models see the words of the
+tables and the compounds of `span_rules` beside the characters. span_model/guideline.md is the guideline by which their
+texts were annotated.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from functools import cache
 
 import numpy as np
 
-from precision_lora import knowledge, quantities, span_rules, tagger
+from precision_lora import clause_network, knowledge, quantities, span_rules, tagger
 from precision_lora.numerals import fold
 
 KINDS = ("term", "number", "diagnosis", "treatment", "empathy")
 
-# Table category -> class letter in the shadow. Categories that are missing here are no terms by themselves.
+# Table category -> class. Categories that are missing here are no terms by themselves.
 _CLASS_OF_CATEGORY = {
     "disease": span_rules.DISEASE,
     "symptom": span_rules.SYMPTOM,
@@ -32,7 +33,7 @@ _CLASS_OF_CATEGORY = {
     "department": span_rules.PLACE,
 }
 _MASK = "-"
-_UNMARKED_CATEGORIES = {"department", "lifestyle", "habit", "context"}
+_UNMARKED_CATEGORIES = {"lifestyle", "habit", "context"}
 # Dimensions whose measures are medical nouns; the names of amounts, durations and counts are everyday words.
 _MEDICAL_DIMENSIONS = frozenset(
     (
@@ -46,12 +47,7 @@ _EVERYDAY_MEASURE = re.compile("湿度|室温|室内|温度|减重|体重下降|
 # Symbols that folding makes one with everyday Latin.
 _ELEMENTS = frozenset(("ca", "na", "fe", "cl", "mg", "pa", "ga"))
 # Verbs as much as nouns: the rules read them together with what follows (热敷脖子).
-_UNSHADOWED = frozenset(("热敷", "冷敷", "冰敷", "湿敷"))
-# Units of what is taken rather than measured.
-_TAKEN = re.compile(
-    r"(?:mg|g|μg|ug|ml|iu|u|单位|片|粒|袋|支|滴|喷|揿|丸|包|瓶|贴|枚|万单位|毫克|克|微克|毫升)(?:/(?:kg|次|日|d))*"
-)
-_ENTITY = re.compile(f"[{span_rules.CLASSES}]")
+_ALSO_VERBS = frozenset(("热敷", "冷敷", "冰敷", "湿敷"))
 # Enough to make the cost of array operations small, few enough for the arrays to stay in the cache.
 _TEXTS_AT_A_TIME = 32
 _CHINESE = re.compile("[\u3400-\u9fff]")
@@ -70,7 +66,7 @@ class Span:
 
 @cache
 def _lexicon() -> dict[str, str]:
-    """All known medical words, folded, and the class letter of each; "" for a term without class.
+    """All known medical words, folded, and the class of each; "" for a term without class.
 
     Words that are no terms (context, lifestyle) are there too, as ``_MASK``: 多饮水 hides 多饮.
     """
@@ -83,9 +79,9 @@ def _lexicon() -> dict[str, str]:
             classes |= dict.fromkeys(map(fold, said), span_rules.TEST)
     for term in knowledge.terms():
         names = [fold(name) for name in (term.term, *term.aliases)]
-        if term.category not in _UNMARKED_CATEGORIES or term.category == "department":
-            letter = _CLASS_OF_CATEGORY.get(term.category, "")
-            classes |= {name: "" if name in _UNSHADOWED else letter for name in names}
+        if term.category not in _UNMARKED_CATEGORIES:
+            word_class = _CLASS_OF_CATEGORY.get(term.category, "")
+            classes |= {name: "" if name in _ALSO_VERBS else word_class for name in names}
         else:
             classes |= dict.fromkeys(names, _MASK)
     for drug in knowledge.drugs():
@@ -134,29 +130,29 @@ def _is_latin(character: str) -> bool:
 
 
 def _entities(text: str) -> list[tuple[int, int, str]]:
-    """(start, end, class letter or "") of the medical words of folded ``text``, compounds and forms included."""
+    """(start, end, class or "") of the medical words of folded ``text``, compounds and forms included."""
     classes = _lexicon()
     found: list[tuple[int, int, str]] = []
     for match in span_rules.COMPOUND.finditer(text):
         name = match.lastgroup
-        letter = {"symptom": span_rules.SYMPTOM, "test": span_rules.TEST}.get(name or "", span_rules.DISEASE)
-        found.append((*match.span(), letter))
+        word_class = {"symptom": span_rules.SYMPTOM, "test": span_rules.TEST}.get(name or "", span_rules.DISEASE)
+        found.append((*match.span(), word_class))
     for start, end in _longest_words(text):
         if _is_latin(text[start]) and start and _is_latin(text[start - 1]):
             continue
         if _is_latin(text[end - 1]) and end < len(text) and _is_latin(text[end]):
             continue
-        letter = classes[text[start:end]]
-        if letter == _MASK:
+        word_class = classes[text[start:end]]
+        if word_class == _MASK:
             continue
-        before, after = _WITH_FORM.get(letter, (None, None))
+        before, after = _WITH_FORM.get(word_class, (None, None))
         if before and (form := before.search(text, max(0, start - 12), start)):
             start = form.start()
         if after and (form := after.match(text, end)):
             end = form.end()
-        found.append((start, end, letter))
-    known = {end for _, end, letter in found if letter == span_rules.DRUG}
-    starts = {start for start, _, letter in found if letter == span_rules.DRUG}
+        found.append((start, end, word_class))
+    known = {end for _, end, word_class in found if word_class == span_rules.DRUG}
+    starts = {start for start, _, word_class in found if word_class == span_rules.DRUG}
     for match in span_rules.DRUG_STEM.finditer(text):
         head = span_rules.DRUG_STEM_BEFORE.search(text, max(0, match.start() - 4), match.start())
         form = _DRUG_AFTER.match(text, match.end())
@@ -167,25 +163,6 @@ def _entities(text: str) -> list[tuple[int, int, str]]:
         if name_of := span_rules.SYNDROME_NAME.search(text, max(0, match.start() - 5), match.start()):
             found.append((name_of.start(), match.end(), span_rules.DISEASE))
     return found
-
-
-def _shadow(text: str, entities: Iterable[tuple[int, int, str]], numbers: list[quantities.Quantity]) -> str:
-    """``text`` with entities and numbers replaced by class letters; longer entities win, numbers over all."""
-    shadow = list(text)
-    for start, end, letter in sorted(entities, key=lambda e: e[1] - e[0]):
-        if letter:
-            shadow[start:end] = letter * (end - start)
-    for number in numbers:
-        if number.form == "frequency":
-            letter = span_rules.FREQUENCY
-        elif number.unit is not None and _TAKEN.fullmatch(fold(number.unit)):
-            letter = span_rules.AMOUNT
-        else:
-            letter = span_rules.NUMBER
-        if letter == span_rules.AMOUNT and number.start and shadow[number.start - 1] == span_rules.TEST:
-            letter = span_rules.NUMBER  # 尿蛋白定量3.8g is measured, not taken
-        shadow[number.start : number.end] = letter * (number.end - number.start)
-    return "".join(shadow)
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
@@ -205,10 +182,10 @@ def clauses(text: str) -> list[tuple[int, int]]:
 
 
 def _tags(length: int, entities: Iterable[tuple[int, int, str]], numbers: list[quantities.Quantity]) -> np.ndarray:
-    """What the tagger is told of each character, uint64 (length,): class and place (alone, first, inside, last)."""
+    """What the models are told of each character, uint64 (length,): class and place (alone, first, inside, last)."""
     tags = np.zeros(length, dtype=np.uint64)
-    for start, end, letter in sorted(entities, key=lambda entity: entity[1] - entity[0]):
-        first = 4 * (span_rules.CLASSES.index(letter) + 1 if letter else len(span_rules.CLASSES) + 1)
+    for start, end, word_class in sorted(entities, key=lambda entity: entity[1] - entity[0]):
+        first = 4 * (span_rules.CLASSES.index(word_class) + 1 if word_class else len(span_rules.CLASSES) + 1)
         tags[start:end] = first + 2
         tags[start], tags[end - 1] = first + 1, first + 3
         if end - start == 1:
@@ -220,22 +197,21 @@ def _tags(length: int, entities: Iterable[tuple[int, int, str]], numbers: list[q
 
 @dataclass(frozen=True)
 class Reading:
-    """What is known of a text before the tagger: folded and shadow text, tags, quantities, clauses."""
+    """What is known of a text before the models; ``codes`` are the folded text's code points, uint64 as ``tags``."""
 
     folded: str
-    shadow: str
+    codes: np.ndarray
     tags: np.ndarray
     numbers: list[quantities.Quantity]
     clauses: list[tuple[int, int]]
 
 
 def read(text: str) -> Reading:
-    """The tagger's input, in fitting as in use."""
-    folded = _ENTITY.sub(" ", fold(text))
+    """The models' input, in fitting as in use."""
+    folded = fold(text)
+    codes = np.frombuffer(folded.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
     numbers = quantities.find(text)
-    entities = _entities(folded)
-    shadow = _shadow(folded, entities, numbers)
-    return Reading(folded, shadow, _tags(len(text), entities, numbers), numbers, clauses(folded))
+    return Reading(folded, codes, _tags(len(text), _entities(folded), numbers), numbers, clauses(folded))
 
 
 def find(text: str) -> list[Span]:
@@ -255,11 +231,9 @@ def find_all(texts: Sequence[str]) -> list[list[Span]]:
 
 
 def _find_some(seen: Sequence[Reading]) -> list[list[Span]]:
-    weights = tagger.model()
-    terms = tagger.terms(weights, [r.folded for r in seen], [r.tags for r in seen])
-    said = tagger.clause_logits(
-        weights, ([r.folded for r in seen], [r.shadow for r in seen]), [r.clauses for r in seen]
-    )
+    codes, tags = [r.codes for r in seen], [r.tags for r in seen]
+    terms = tagger.terms(tagger.model(), codes, tags)
+    said = clause_network.logits(clause_network.network(), codes, tags, [r.clauses for r in seen])
     return [_spans(*parts) for parts in zip(seen, terms, said, strict=True)]
 
 
@@ -274,7 +248,7 @@ def _spans(seen: Reading, terms: Iterable[tuple[int, int]], logits: np.ndarray) 
     for clause, kind in np.argwhere(logits > 0):
         start, end = seen.clauses[clause]
         if _CHINESE.search(seen.folded, start, end):
-            found.append((start, end, tagger.CLAUSE_KINDS[kind]))
+            found.append((start, end, clause_network.CLAUSE_KINDS[kind]))
     trimmed = [Span(*_trimmed(seen.folded, start, end), kind) for start, end, kind in found]
     return sorted(
         (span for span in trimmed if span.start < span.end),

@@ -37,7 +37,7 @@ class LengthMatched:
     tolerance: float
 
 
-def _grouped(values: np.ndarray, clusters: Sequence[str]) -> list[np.ndarray]:
+def _grouped(clusters: Sequence[str]) -> list[np.ndarray]:
     names = list(dict.fromkeys(clusters))
     labels = np.array([names.index(c) for c in clusters])
     return [np.flatnonzero(labels == i) for i in range(len(names))]
@@ -65,7 +65,7 @@ def mean_interval(values: Sequence[float], clusters: Sequence[str], seed: int = 
     """Mean of ``values`` with a 95 % interval; ``clusters`` names the scenario of each.
 
     Raises:
-        ValueError: no values, or as many clusters as values are not given.
+        ValueError: no values, or not as many clusters as values.
     """
     return mean_intervals(np.asarray(values, dtype=np.float64)[:, None], clusters, seed, repeats)[0]
 
@@ -76,11 +76,11 @@ def mean_intervals(
     """``mean_interval`` of each column of ``values`` float64 (n, k), all over the same resamples.
 
     Raises:
-        ValueError: no values, or as many clusters as rows are not given.
+        ValueError: no values, or not as many clusters as rows.
     """
     if not len(values) or len(values) != len(clusters):
         raise ValueError(f"{len(values)} values and {len(clusters)} clusters: equally many, at least one, are needed")
-    groups = _grouped(values, clusters)
+    groups = _grouped(clusters)
     draws = np.stack([values[index].mean(axis=0) for index in _resamples(groups, seed, repeats)])
     means = values.mean(axis=0)
     return [_interval(means[k], draws[:, k], len(values), len(groups)) for k in range(values.shape[1])]
@@ -105,7 +105,7 @@ def length_matched(
         raise ValueError("equally many scores, lengths and clusters are needed, at least one")
     difference = np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64)
     ratio = np.log((np.asarray(lengths_b) + 1.0) / (np.asarray(lengths_a) + 1.0))
-    groups = _grouped(difference, clusters)
+    groups = _grouped(clusters)
 
     def at_equal_length(index: np.ndarray) -> float:
         x, y = ratio[index], difference[index]

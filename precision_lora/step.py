@@ -1,7 +1,7 @@
 """One optimizer step: weighted loss on supervised positions, accumulation by sums, finite check, AdamW update.
 
 The loss of a step is Σ (w / w̄) · ce / N over its N supervised tokens, all micro-batches and ranks together. Sums are
-accumulated and divided once, so how the step is cut changes nothing but the rounding.
+accumulated and divided once, so how the step is cut changes nothing but the rounding (and dropout's masks).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A linear tagger over hashed n-grams: what clauses do, and where medical nouns begin and end (pure).
+"""A linear tagger over hashed n-grams: where medical nouns begin and end (pure).
 
 `spans` asks it what lists and rules cannot know. Its weights are fitted by span_model/fit.py on annotated texts and lie
 in span_model.npz beside this file: one row for each hash bucket, a column for each answer. Everything is NumPy over
@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
+from precision_lora.clause_network import WEIGHTS
+
 BUCKET_BITS = 19
-CLAUSE_KINDS = ("diagnosis", "treatment", "empathy")
 # Answers for a character: outside of a term, its beginning, its inside.
 OUTSIDE, BEGIN, INSIDE = range(3)
-WEIGHTS = Path(__file__).parent / "span_model.npz"
 
 # Characters (c) and entity tags (s) at these distances make one feature of a character.
 _CHARACTER_WINDOWS = (
@@ -30,36 +29,22 @@ _MIXED_WINDOWS = (
     ((0,), (0,)), ((-1,), (0,)), ((1,), (0,)), ((0, 1), (0,)), ((-1, 0), (0,)), ((0,), (-1,)), ((0,), (1,)),
 )  # fmt: skip
 _REACH = 3  # the farthest of them
-_LONGEST_GRAM = 4
-_START = 1  # code in front of every clause
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
 class Model:
-    """Fitted weights, float32.
+    """Fitted weights, float32: ``table`` (2^BUCKET_BITS, 3), ``bias`` (3,)."""
 
-    - ``clause`` (2^BUCKET_BITS, 9): what an n-gram says of its own clause, of the next one and of the one before.
-    - ``clause_bias`` (3,).
-    - ``term`` (2^BUCKET_BITS, 3), ``term_bias`` (3,).
-    """
-
-    clause: np.ndarray
-    clause_bias: np.ndarray
-    term: np.ndarray
-    term_bias: np.ndarray
+    table: np.ndarray
+    bias: np.ndarray
 
 
 @cache
 def model() -> Model:
     """The fitted weights that the package carries."""
     with np.load(WEIGHTS) as stored:
-        return Model(**{name: stored[name].astype(np.float32) for name in stored.files})
-
-
-def codes(text: str) -> np.ndarray:
-    """Code points, uint64 (L,)."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
+        return Model(stored["term_table"].astype(np.float32), stored["term_bias"].astype(np.float32))
 
 
 def buckets(parts: Sequence[np.ndarray], salt: np.ndarray | np.uint64) -> np.ndarray:
@@ -72,76 +57,11 @@ def buckets(parts: Sequence[np.ndarray], salt: np.ndarray | np.uint64) -> np.nda
     return (mixed >> np.uint64(64 - BUCKET_BITS)).astype(np.int64)
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# Clauses
-
-
-def clause_features(texts: Sequence[str], clauses: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """(bucket, clause index) int64 of every n-gram of 1 to 4 characters in the clauses.
-
-    Args:
-        texts: the same text in several alphabets, character for character (as written, and as its shadow).
-        clauses: (start, end) in order, punctuation at the end included.
-    """
-    starts = np.array([start for start, _ in clauses])
-    clause_of = np.repeat(np.arange(len(clauses)), [end - start for start, end in clauses])
-    found, owners = [], []
-    for alphabet, text in enumerate(texts):
-        stream, owned, firsts = codes(text), clause_of, starts
-        if alphabet:  # a run of one class letter counts once, however long the word
-            keep = np.ones(len(stream), dtype=bool)
-            keep[1:] = (stream[1:] != stream[:-1]) | (stream[1:] < 0xE000) | (stream[1:] > 0xE0FF)
-            keep[starts] = True
-            firsts = np.cumsum(keep)[starts] - 1
-            stream, owned = stream[keep], owned[keep]
-        stream = np.insert(stream, firsts, _START)
-        owned = np.insert(owned, firsts, np.arange(len(clauses)))
-        for size in range(1, min(_LONGEST_GRAM, len(stream)) + 1):
-            count = len(stream) - size + 1
-            inside = owned[:count] == owned[size - 1 :]
-            grams = buckets([stream[i : count + i] for i in range(size)], np.uint64(100 * alphabet + size))
-            found.append(grams[inside])
-            owners.append(owned[:count][inside])
-    return np.concatenate(found), np.concatenate(owners)
-
-
-def clause_logits(
-    weights: Model, alphabets: Sequence[Sequence[str]], clauses: Sequence[Sequence[tuple[int, int]]]
-) -> list[np.ndarray]:
-    """Logits float32 (clauses, 3) of each text, columns as `CLAUSE_KINDS`.
-
-    Args:
-        alphabets: for every alphabet the texts in it. clauses: of each text, covering it without gaps.
-    """
-    counts = [len(own) for own in clauses]
-    total = sum(counts)
-    if total == 0:
-        return [np.zeros((0, 3), np.float32) for _ in clauses]
-    joined, offset = [], 0
-    for text, own in zip(alphabets[0], clauses, strict=True):
-        joined += [(start + offset, end + offset) for start, end in own]
-        offset += len(text)
-    found, owners = clause_features(["".join(texts) for texts in alphabets], joined)
-    rows = np.take(weights.clause, found, axis=0)
-    sums = np.stack([np.bincount(owners, rows[:, i], total) for i in range(9)], axis=1).astype(np.float32)
-    ends = np.cumsum(counts)
-    inner = np.ones((total, 1), np.float32)  # 0 at the first clause of a text, which has none before it
-    inner[[end - count for end, count in zip(ends, counts, strict=True) if count]] = 0
-    logits: np.ndarray = sums[:, :3] + weights.clause_bias
-    logits[1:] += sums[:-1, 3:6] * inner[1:]
-    logits[:-1] += sums[1:, 6:9] * inner[1:]
-    return np.split(logits, ends[:-1])
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Terms
-
-
-def term_features(text: str, tags: np.ndarray) -> np.ndarray:
-    """Buckets int64 (features, L) of every character: ``text`` and entity ``tags`` (uint64 (L,)) around it."""
-    letters, marks = np.pad(codes(text), _REACH), np.pad(tags, _REACH)
+def term_features(codes: np.ndarray, tags: np.ndarray) -> np.ndarray:
+    """Buckets int64 (features, L) of every character: code points and entity tags (uint64 (L,) both) around it."""
+    letters, marks = np.pad(codes, _REACH), np.pad(tags, _REACH)
     # Row r: the letter r - 3 characters away; row r + 7: the tag there.
-    around = np.stack([source[i : i + len(text)] for source in (letters, marks) for i in range(2 * _REACH + 1)])
+    around = np.stack([source[i : i + len(codes)] for source in (letters, marks) for i in range(2 * _REACH + 1)])
     return np.concatenate([buckets([around[row] for row in rows], salts) for rows, salts in _WINDOWS])
 
 
@@ -162,20 +82,16 @@ _WINDOWS = _by_size(
 )
 
 
-def terms(weights: Model, texts: Sequence[str], tags: Sequence[np.ndarray]) -> list[list[tuple[int, int]]]:
+def terms(weights: Model, codes: Sequence[np.ndarray], tags: Sequence[np.ndarray]) -> list[list[tuple[int, int]]]:
     """(start, end) of the medical nouns of each text: a character that begins one, and those inside that follow it."""
     gap = np.zeros(_REACH, dtype=np.uint64)
-    joined = ("\0" * _REACH).join(texts)
-    marks = np.concatenate([part for own in tags for part in (own, gap)])[: len(joined)]
-    if not joined:
-        return [[] for _ in texts]
-    features = term_features(joined, marks)
-    scores = np.take(weights.term, features, axis=0).sum(axis=0) + weights.term_bias
+    letters, marks = (np.concatenate([part for own in rows for part in (own, gap)]) for rows in (codes, tags))
+    scores = np.take(weights.table, term_features(letters, marks), axis=0).sum(axis=0) + weights.bias
     answers = scores.argmax(axis=1)
     found, first = [], 0
-    for text in texts:
-        found.append(_runs(answers[first : first + len(text)]))
-        first += len(text) + _REACH
+    for own in codes:
+        found.append(_runs(answers[first : first + len(own)]))
+        first += len(own) + _REACH
     return found
 
 

@@ -28,7 +28,7 @@ RULE_COLUMNS = 72
 BAR_COLUMNS = 20
 
 SIMULATION = "模拟模式适合测试流程，但不会真正训练"
-INSTALL_MLX = "pip install mlx mlx-lm（Apple Silicon 的 Mac 或 Linux）"
+INSTALL_MLX = "pip install mlx mlx-lm（Apple Silicon 的 Mac；Linux: pip install -r requirements.txt）"
 NO_MLX = ("MLX未安装，自动使用模拟模式", f"安装MLX: {INSTALL_MLX}")
 ASKED_FOR = ("参数 --simulate: 使用模拟模式",)
 
@@ -93,7 +93,10 @@ def confirmed(settings: TrainConfig, rank: int) -> bool:
     """Ask before starting, where someone is there to answer."""
     if settings.yes or rank != 0 or not sys.stdin.isatty():
         return True
-    return input("\n开始训练？[Y/n] ").strip().lower() in ("", "y", "yes", "是")
+    try:
+        return input("\n开始训练？[Y/n] ").strip().lower() in ("", "y", "yes", "是")
+    except EOFError:
+        return False
 
 
 def show_data(
@@ -104,8 +107,10 @@ def show_data(
     bounds: Sequence[int],
     rows_per_step: int,
     rows_per_micro: int,
+    max_tokens: int | None,
 ) -> None:
-    padding = padding_share(data.lengths, plan(data.lengths, rows_per_step, settings.seed, 0), rows_per_micro)
+    steps = plan(data.lengths, rows_per_step, settings.seed, 0)
+    padding = padding_share(data.lengths, steps, rows_per_micro, max_tokens)
     journal.say(
         f"📚 学习 {int(data.supervised.sum()):,} 个 token（全文 {len(data.tokens):,}），"
         f"{len(bounds)} 种长度，填充 {padding:.1%}"
@@ -248,7 +253,7 @@ def broken_mlx(error: Exception) -> UserError:
     what = "MLX已安装，但缺少mlx-lm" if missing == "mlx_lm" else "MLX已安装，但无法加载"
     return UserError(
         f"{what}: {reason}",
-        "重新安装: pip install --force-reinstall mlx mlx-lm",
+        "重新安装: pip install --force-reinstall -r requirements.txt",
         "只想测试流程: 加 --simulate（不会真正训练）",
     )
 
@@ -256,6 +261,14 @@ def broken_mlx(error: Exception) -> UserError:
 def looks_like_memory(error: Exception) -> bool:
     words = ("malloc", "out of memory", "allocate", "insufficient memory")
     return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
+def base_not_finite() -> UserError:
+    return UserError(
+        "基础模型在验证集上的损失不是有限的数，没有开始训练",
+        "模型权重里有 NaN: 重新下载基础模型",
+        "验证数据太长: 把 --max-seq-length 调小",
+    )
 
 
 def diverged(skipped: int, saved: Path) -> UserError:

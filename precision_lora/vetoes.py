@@ -22,9 +22,9 @@ _PAIRS: tuple[tuple[re.Pattern[str], re.Pattern[str], str], ...] = (
     (re.compile("华法林|利伐沙班|达比加群|阿哌沙班"), re.compile(
         r"(?:可以|能|就|先|直接)[^，。；不]{0,6}(?:布洛芬|阿司匹林|双氯芬酸|吲哚美辛|萘普生|塞来昔布)|(?:吃|"
         r"用)(?:点)?(?:布洛芬|双氯芬酸)"), "抗凝药与非甾体抗炎药合用，出血风险大"),
-    (re.compile("头孢|甲硝唑|替硝唑|呋喃唑酮|艾司唑仑|地西泮|安眠药|酒"), re.compile(
+    (re.compile("头孢|甲硝唑|替硝唑|呋喃唑酮|艾司唑仑|地西泮|安眠药|二甲双胍|吃着?药|服药|用药"), re.compile(
         r"少喝点?(?:酒)?(?:没事|没关系|不要紧|可以)|(?:啤酒|红酒)不算酒|可以喝(?:点|一点|少量)?(?:酒|啤酒)|(?:和|"
-        r"用)酒(?:一起)?(?:可以|没事)"), "用药期间饮酒可致双硫仑样反应或呼吸抑制"),
+        r"用)酒(?:一起)?(?:可以|没事)"), "用药期间饮酒有危险（双硫仑样反应、呼吸抑制或乳酸酸中毒）"),
     (re.compile("支架|房颤|搭桥|心梗"), re.compile(
         r"(?:赶紧|可以|就|马上|直接)(?:把)?(?:阿司匹林|氯吡格雷|替格瑞洛|华法林|抗凝药|药)?停(?:了|掉|药|吧|，|。)"), 
      "自行停用抗血栓药可致支架内血栓或卒中"),
@@ -51,22 +51,21 @@ def find(c: Consultation) -> tuple[Veto, ...]:
     """Vetoes of an answer, in the order of the text."""
     if not c.answer.strip():
         return ()
-    found: dict[tuple[str, int], Veto] = {}
+    # By the reason too: all that was left out stands at 0, 0.
+    found: dict[tuple[str, int, str], Veto] = {}
+
+    def add(kind: str, start: int, end: int, note: str, source: str) -> None:
+        found[kind, start, note] = Veto(kind, start, end, note, source)
+
     for fault in factcheck.findings(c.answer, c.question):
         if fault.severity == "veto":
-            found[(fault.kind, fault.start)] = Veto(fault.kind, fault.start, fault.end, fault.note, fault.source)
+            add(fault.kind, fault.start, fault.end, fault.note, fault.source)
     if not any(v.kind == "stopped_treatment" for v in found.values()):
         for match in _STOPPING.finditer(c.a):
             if not _KEEP.search(c.a[max(0, match.start() - 12) : match.start()]) and not c.a[match.end() :].startswith(
                 ("吗", "？", "?")
             ):
-                found[("stopped_treatment", match.start())] = Veto(
-                    "stopped_treatment",
-                    match.start(),
-                    match.end(),
-                    "劝人自行停用胰岛素",
-                    "中国糖尿病防治指南（2024版）",
-                )
+                add("stopped_treatment", *match.span(), "劝人自行停用胰岛素", "中国糖尿病防治指南（2024版）")
                 break
     for told, bad, why in _PAIRS:
         if told.search(c.q):
@@ -74,12 +73,8 @@ def find(c: Consultation) -> tuple[Veto, ...]:
                 if not _KEEP.search(c.a[max(0, match.start() - 12) : match.start()]) and not c.a[
                     match.end() :
                 ].startswith(("吗", "？", "?", "不能")):
-                    found[("contraindicated_drug", match.start())] = Veto(
-                        "contraindicated_drug", match.start(), match.end(), why, "药品说明书"
-                    )
+                    add("contraindicated_drug", *match.span(), why, "药品说明书")
                     break
     for match in _SELF_HARM_BAD.finditer(c.a):
-        found[("harm", match.start())] = Veto(
-            "harm", match.start(), match.end(), "对有自伤念头的人说伤害的话", "国家卫健委"
-        )
+        add("harm", *match.span(), "对有自伤念头的人说伤害的话", "国家卫健委")
     return tuple(sorted(found.values(), key=lambda v: (v.start, v.end, v.kind)))

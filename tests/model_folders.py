@@ -270,6 +270,7 @@ def write_base(
     dtype: str = "BF16",
     bits: int = 0,
     mode: str = "affine",
+    quantized_vision: bool = False,
     shard_bytes: int = 1 << 40,
     seed: int = 0,
 ) -> Path:
@@ -291,7 +292,8 @@ def write_base(
 
     for name, values in weights(config, layout, seed):
         entries = {name: (dtype, values.shape, b"")}
-        if bits and values.ndim > 1 and name.endswith(".weight") and not ("vis" in name or ".mlp.gate." in name):
+        packable = values.ndim == 2 and quantized_vision if "vis" in name else values.ndim > 1
+        if bits and packable and name.endswith(".weight") and ".mlp.gate." not in name:
             stem = name.removesuffix("weight")
             entries = {f"{stem}{key}": entry for key, entry in quantized(values, bits, mode, dtype).items()}
         else:

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from precision_lora.batching import micro_batches, padding_share, plan, shapes
+from precision_lora.batching import cut_step, micro_batches, padding_share, plan, rows_at_a_time, shapes
 from precision_lora.dataset import Encoded
 
 
@@ -133,3 +133,39 @@ def test_short_step_is_filled_with_empty_rows():
     assert batch.tokens.shape == (2, 32)
     assert batch.rows.tolist() == [2, -1]
     assert batch.supervised_tokens == 16
+
+
+@pytest.mark.parametrize(
+    ("rows", "longest", "max_tokens", "expected"),
+    [
+        (8, 100, None, 8),
+        (8, 100, 512, 4),  # padded to 128: four rows are 512 tokens
+        (8, 129, 512, 2),  # padded to 200
+        (8, 129, 700, 2),  # three would fit; two divide 8 and need no empty row
+        (6, 129, 700, 3),
+        (7, 100, 512, 4),  # the divisor 1 is too small: two parts, one empty row
+        (2, 900, 512, 1),  # one row at least
+    ],
+)
+def test_rows_of_a_micro_batch_by_hand(rows, longest, max_tokens, expected):
+    assert rows_at_a_time(rows, longest, (64, 128, 200, 1000), max_tokens) == expected
+
+
+def test_smaller_micro_batches_pad_no_more():
+    lengths = np.random.default_rng(2).normal(230, 70, 400).clip(60, 600).astype(int)
+    steps = plan(lengths, 8, 0, 0)
+    assert padding_share(lengths, steps, 8, 512) <= padding_share(lengths, steps, 8)
+
+
+def test_ranks_with_limits_of_their_own_share_every_row_once():
+    """Each rank used to cut before sharing: with other limits rows were taken twice or not at all."""
+    encoded = encoded_of([30, 31, 32, 60, 61, 62, 63])
+    rows, bounds = np.arange(7), shapes(encoded.lengths)
+    taken = [
+        row
+        for rank, limit in ((0, None), (1, 64))
+        for micro in cut_step(encoded, rows, 4, bounds, 0, max_tokens=limit, rank=rank, ranks=2)
+        for row in micro.rows.tolist()
+        if row >= 0
+    ]
+    assert sorted(taken) == rows.tolist()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from precision_lora import evaluation, page, report
+import evaluate_v3_model
+from precision_lora import evaluation, page, plots, report
 from precision_lora.errors import UserError
 from precision_lora.labels import INDICATOR_ORDER, relative, share_of_scale, stars
 
@@ -124,6 +125,11 @@ def test_two_runs_give_the_same_report_apart_from_the_date(tmp_path):
         ('{"id": "a", "question": "", "answer": "x"}', "缺少question"),
         ('{"question": "q", "answer": "x"}', "缺少id"),
         ('{"id": "a", "question": "q", "answer": "x"}\n' * 2, "id重复"),
+        ('{"id": "a", "question": "q", "answer": "\\ud800"}', "answers.jsonl:1"),
+        (
+            lines(given("a", "V2", "x"), given("b", "V2", "x", "q"), given("b", "V3", "x")),
+            "answers.jsonl:3: id b 的问题与第 2 行",
+        ),
         (json.dumps({"id": "a", "question": "q", "answer": "长" * 200_001}), "上限"),
     ],
 )
@@ -133,6 +139,116 @@ def test_bad_answer_files_are_named(tmp_path, text, message):
     with pytest.raises(UserError) as caught:
         evaluation.read_answers(path)
     assert message in caught.value.render()
+
+
+@pytest.mark.parametrize(
+    "rubric", ["text", ["text"], [{"indicator": "empathy", "criterion": "x", "points": None, "all": []}]]
+)
+def test_a_bad_rubric_is_named_while_the_suite_is_read(tmp_path, rubric):
+    path = tmp_path / "suite.jsonl"
+    path.write_text("\n" + json.dumps({"id": "a", "question": "q", "rubric": rubric}), encoding="utf-8")
+    with pytest.raises(UserError, match=r"suite\.jsonl:2: .*rubric"):
+        evaluation.read_suite(path)
+
+
+def test_line_separators_may_stand_in_a_string(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    answers = [
+        evaluation.Answer(**given("a", "V2", "一\u2028二\u2029三\x85四")),
+        evaluation.Answer(**given("b", "V2", "")),
+    ]
+    path.write_text(evaluation.answers_text(answers), encoding="utf-8")
+    assert evaluation.read_answers(path) == answers
+
+
+def evaluate_here(monkeypatch, ask_models, *arguments):
+    """The script's ``main`` in this process, with ``ask_models`` in the place of the models."""
+    monkeypatch.setattr(evaluate_v3_model, "_check_models", lambda args: None)
+    monkeypatch.setattr(evaluate_v3_model, "_ask_models", ask_models)
+    monkeypatch.setattr(sys, "argv", ["evaluate_v3_model.py", *map(str, arguments)])
+    return evaluate_v3_model.main()
+
+
+def test_a_blocked_output_folder_is_named_before_a_model_is_loaded(tmp_path, monkeypatch):
+    (tmp_path / "evaluation_v3").write_text("mine")
+    with pytest.raises(UserError, match="不能写入"):
+        evaluate_here(monkeypatch, lambda *_: pytest.fail("asked"), "--output-dir", tmp_path)
+
+
+def test_answers_outlive_what_fails_later_and_can_be_scored_again(tmp_path, monkeypatch, capsys):
+    def one_and_a_half(args, questions):
+        yield {"id": "V2", "name": "base"}, [VAGUE] * len(questions)
+        raise UserError("out of memory")
+
+    def both(args, questions):
+        yield {"id": "V2", "name": "base"}, [VAGUE] * len(questions)
+        yield {"id": "V3", "name": "tuned"}, [EXACT] * len(questions)
+
+    folder = tmp_path / "evaluation_v3"
+    with pytest.raises(UserError, match="out of memory"):
+        evaluate_here(monkeypatch, one_and_a_half, "--output-dir", tmp_path)
+    assert {a.answer for a in evaluation.read_answers(folder / "answers.jsonl")} == {VAGUE}
+    suite = tmp_path / "own.jsonl"
+    rubric = [{"indicator": "empathy", "criterion": "x", "points": 1, "all": [["您"]]}]
+    suite.write_text(json.dumps({"id": "own", "question": GLUCOSE, "rubric": rubric}), encoding="utf-8")
+    evaluate_here(monkeypatch, both, "--output-dir", tmp_path, "--scenarios", suite)
+    assert str(folder / "answers.jsonl") in capsys.readouterr().out.splitlines()[-1]
+    first = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    again = ["--answers", folder / "answers.jsonl", "--scenarios", suite, "--output-dir", tmp_path / "again"]
+    evaluate_here(monkeypatch, lambda *_: pytest.fail("asked"), *again)
+    second = json.loads((tmp_path / "again" / "evaluation_v3" / "report.json").read_text(encoding="utf-8"))
+    assert first["answers"] == second["answers"] and "本题要点" in json.dumps(first["answers"], ensure_ascii=False)
+    assert set(second["summary"]["settings"]) == {"suite", "rubrics", "seed"}
+
+
+def test_a_picture_that_fails_costs_nothing_but_itself(tmp_path, monkeypatch, capsys):
+    def torn(figure, path, **_):
+        path.write_bytes(b"half")
+        raise RuntimeError("no font")
+
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text(lines(given("a", "V2", VAGUE), given("a", "V3", DANGEROUS)), encoding="utf-8")
+    folder = tmp_path / "evaluation_v3"
+    folder.mkdir()
+    (folder / "scores.png").write_bytes(b"of another evaluation")
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", torn)
+    assert evaluate_here(monkeypatch, None, "--answers", answers, "--output-dir", tmp_path) == 3
+    said = capsys.readouterr()
+    assert "no font" in said.err and "安全否决" in said.out
+    assert sorted(p.name for p in folder.iterdir()) == ["report.html", "report.json", "report.md", "summary.txt"]
+    monkeypatch.setattr(plots, "new_figure", lambda *_: __import__("no_such_matplotlib"))
+    assert evaluate_here(monkeypatch, None, "--answers", answers, "--output-dir", tmp_path) == 3
+    assert "pip install matplotlib" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--answers", "x", "--suite", "typical"],
+        ["--answers", "x", "--max-tokens", "300"],
+        ["--answers", "x", "--temp", "0"],
+        ["--answers", "x", "--batch-size", "8"],
+        ["--scenarios", "x", "--suite", "full"],
+    ],
+)
+def test_flags_without_effect_are_refused(monkeypatch, flags):
+    with pytest.raises(UserError, match=f"{flags[0]} .*{flags[2]}"):
+        evaluate_here(monkeypatch, None, *flags)
+
+
+def test_a_third_column_does_not_claim_the_gain():
+    pairs = [given("a", "V2", VAGUE), given("a", "V3", EXACT)]
+    three = evaluated(*pairs, given("a", "融合", VAGUE))
+    for shown in (report.render_summary(three), report.render_markdown(three), page.render_page(three)):
+        assert "提升（V3）" in shown
+    assert report.summary_rows(evaluated(*pairs))[0] == ["指标", "V2", "V3", "提升", "95%区间"]
+
+
+def test_the_page_says_what_the_terminal_says_of_length():
+    result = evaluated(*(given(str(i), s, a) for i in range(10) for s, a in (("V2", VAGUE), ("V3", EXACT))))
+    said = report.remarks(result)
+    assert any("同等长度" in remark for remark in said)
+    assert all(remark in page.render_page(result) for remark in said)
 
 
 def test_script_refuses_what_cannot_work(tmp_path):

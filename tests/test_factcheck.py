@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from precision_lora.asker import read_asker
 from precision_lora.factcheck import check, findings
 
 CASES = [
@@ -109,6 +110,28 @@ def test_red_flags_of_earlier_messages_are_not_asked_for_again() -> None:
 
 def test_a_denied_sign_raises_no_flag() -> None:
     assert findings("可以先观察，注意休息。", "没有胸痛，也没有出冷汗，就是有点累") == []
+
+
+def test_harm_is_found_behind_a_denial_of_the_same_words() -> None:
+    question = "我爸说胸口压着疼，出冷汗，20分钟了"
+    warned = "请立即拨打120，不要先观察。"
+    assert findings(warned, question) == []
+    assert [f.kind for f in findings(warned + "算了，我看可以先观察。", question)] == ["harmful_advice"]
+
+
+@pytest.mark.parametrize(
+    "question, months",
+    [("宝宝二十个月大", 20), ("宝宝十一个月大", 11), ("娃两个月大", 2), ("宝宝七八个月大", 7), ("宝宝9个月大", 9)],
+)
+def test_chinese_months_are_read_whole(question: str, months: int) -> None:
+    assert read_asker(question).age == pytest.approx(months / 12)
+
+
+def test_what_was_left_out_has_no_place_in_the_answer() -> None:
+    [missed] = findings("多喝水，好好休息。", "我爸说胸口压着疼，出冷汗，20分钟了")
+    assert (missed.kind, missed.start, missed.end) == ("missed_red_flag", 0, 0)
+    [unnoticed] = findings("饭后吃就行。", "我一天吃对乙酰氨基酚6g")
+    assert (unnoticed.kind, unnoticed.start, unnoticed.end) == ("unnoticed_overdose", 0, 0)
 
 
 def test_empty_and_foreign_texts() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -15,7 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fuse_v3_model
 from precision_lora.base_folder import read_base
+from precision_lora.errors import UserError
+from precision_lora.folders import gigabytes
 from precision_lora.safetensors_io import read_float32
 from tests import model_folders as made
 
@@ -29,6 +33,17 @@ def run(home: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, cwd=home, env={**os.environ, "HOME": str(home)}, capture_output=True, text=True, timeout=300
     )
+
+
+def run_altered(home: Path, alteration: str) -> subprocess.CompletedProcess[str]:
+    """A quick run in a process where ``alteration`` has replaced something of ``folders`` or ``fusing``."""
+    code = (
+        f"import runpy, sys\nfrom precision_lora import folders, fusing\n{alteration}\n"
+        f"sys.argv = ['fuse_v3_model.py', '{QUICK}']\n"
+        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
+    )
+    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(PROJECT)}
+    return subprocess.run([sys.executable, "-c", code], cwd=home, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture
@@ -93,6 +108,18 @@ def test_auto_keeps_the_training_on_a_4_bit_base(home: Path) -> None:
     load_model(home / "out", strict=True)
 
 
+def test_a_fused_folder_is_a_base_again(home: Path) -> None:
+    (local(home) / "Qwen3-VL-30B-Medical-V2-Fused" / "README.md").write_text("旧的说明")
+    assert run(home, QUICK).returncode == 0
+    result = run(home, QUICK, "--base-model", fused(home), "--output", "again")
+    assert result.returncode == 0, result.stderr
+    assert digest(home / "again").keys() == digest(fused(home)).keys()
+    assert (home / "again" / "README.base.md").read_text() == (fused(home) / "README.md").read_text()
+    record = json.loads((home / "again" / "fuse.json").read_text())
+    assert record["base"]["name"] == fused(home).name
+    assert "fuse.json" not in {**record["base"]["sha256"], **record["result"]["sha256"]}
+
+
 def test_moved_lmstudio_home(home: Path) -> None:
     moved = home / "disk" / "lmstudio"
     moved.parent.mkdir()
@@ -110,6 +137,32 @@ def test_dry_run_writes_nothing(home: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "需要空间" in result.stdout and "改动 4 个权重" in result.stdout and "没有写任何文件" in result.stdout
     assert sorted(home.rglob("*")) == before
+
+
+def test_dry_run_prints_the_bases_own_size(home: Path) -> None:
+    pytest.importorskip("mlx_lm")
+    base = made.write_base(home / "b4", made.vl_config(), bits=4)
+    size = gigabytes((base / "model.safetensors").stat().st_size)
+    result = run(home, QUICK, "--dry-run", "--base-model", base, "--output", "out", "--dequantize")
+    assert result.returncode == 0, result.stderr
+    assert f"（1 个权重文件，{size}）" in result.stdout and "不起作用" not in result.stdout
+
+
+@pytest.mark.parametrize("flags", [("--dequantize",), ("--touched-precision", "8bit")])
+def test_flags_for_quantised_weights_on_a_plain_base(home: Path, flags: tuple[str, ...]) -> None:
+    result = run(home, QUICK, *flags)
+    assert result.returncode == 0, result.stderr
+    assert f"{' '.join(flags)} 不起作用" in result.stdout
+    assert json.loads((fused(home) / "fuse.json").read_text())["touched_precision"] == "same"
+
+
+@pytest.mark.parametrize("config", [None, [], {"steps": 7}])
+def test_training_settings_in_any_shape(tmp_path: Path, config: object) -> None:
+    (tmp_path / "finetuned_model_v3_precision").mkdir()
+    path = tmp_path / "finetuned_model_v3_precision" / "training_config.json"
+    path.write_text(json.dumps({"steps": 5, "config": config}))
+    training = fuse_v3_model.read_training(tmp_path / "adapters")
+    assert training is not None and training["steps"] == (7 if config else 5)
 
 
 def test_existing_output_needs_force(home: Path) -> None:
@@ -144,6 +197,7 @@ def test_old_model_stays_where_the_new_one_fails(home: Path) -> None:
         (".lmstudio/models", "包含"),
         ("adapters_v3_precision", "包含"),
         ("file", "是一个文件"),
+        ("file/folder/out", "在一个文件里面"),
     ],
 )
 def test_outputs_that_would_destroy_something(home: Path, output: str, word: str) -> None:
@@ -188,33 +242,36 @@ def test_folder_without_write_permission(home: Path) -> None:
     assert result.returncode == 2 and "没有写入权限" in result.stderr
 
 
-def test_disk_that_fills_up_while_writing(home: Path) -> None:
-    """A write that fails half-way is the full disk's one line, and leaves nothing behind."""
-    code = (
-        "import errno, runpy, sys\n"
-        "from precision_lora import fusing\n"
-        "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')\n"
-        "fusing.write_rows = full\n"
-        f"sys.argv = ['fuse_v3_model.py', '{QUICK}']\n"
-        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
+def test_output_that_cannot_be_written_is_refused_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a read-only disk, where not even root may write."""
+    monkeypatch.setattr(os, "access", lambda path, _: path != home / "disk")
+    (home / "disk").mkdir()
+    args = fuse_v3_model.parse([])
+    fuse_v3_model.check_request(args, home / "base", home / "adapter", home / "out")
+    with pytest.raises(UserError, match=f"不能写入: {home}/disk"):
+        fuse_v3_model.check_request(args, home / "base", home / "adapter", home / "disk" / "new" / "out")
+
+
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "磁盘已满"), (errno.EIO, "Input/output error")])
+def test_disk_that_fails_while_writing(home: Path, number: int, words: str) -> None:
+    """A write that fails half-way is one line, and leaves nothing behind."""
+    result = run_altered(
+        home, f"import os\ndef fail(*_): raise OSError({number}, os.strerror({number}))\nfusing.write_rows = fail"
     )
-    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(PROJECT)}
-    result = subprocess.run([sys.executable, "-c", code], cwd=home, env=environment, capture_output=True, text=True)
-    assert result.returncode == 2 and "磁盘已满" in result.stderr
+    assert result.returncode == 2 and words in result.stderr and "Traceback" not in result.stderr
     assert len(list(local(home).iterdir())) == 1
 
 
+def test_leftovers_go_before_space_is_counted(home: Path) -> None:
+    (local(home) / f".{fused(home).name}.fusing").mkdir()
+    seen = "print('free with', sorted(path.name for path in folder.iterdir()))"
+    result = run_altered(home, f"def count(folder, needed): {seen}\nfolders.require_space = count")
+    assert result.returncode == 0, result.stderr
+    assert "free with ['Qwen3-VL-30B-Medical-V2-Fused']" in result.stdout
+
+
 def test_interrupting_leaves_nothing(home: Path) -> None:
-    code = (
-        "import runpy, sys\n"
-        "from precision_lora import fusing\n"
-        "def stop(*_): raise KeyboardInterrupt\n"
-        "fusing.write_rows = stop\n"
-        f"sys.argv = ['fuse_v3_model.py', '{QUICK}']\n"
-        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
-    )
-    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(PROJECT)}
-    result = subprocess.run([sys.executable, "-c", code], cwd=home, env=environment, capture_output=True, text=True)
+    result = run_altered(home, "def stop(*_): raise KeyboardInterrupt\nfusing.write_rows = stop")
     assert result.returncode == 130
     assert len(list(local(home).iterdir())) == 1
 

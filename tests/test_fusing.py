@@ -262,6 +262,19 @@ def test_dequantize_leaves_a_plain_model(tmp_path: Path) -> None:
     assert_rounded_once(floats(tmp_path / "out", f"{other}.weight"), dequantised(base, other))
 
 
+def test_dequantize_takes_a_quantised_vision_tower_along(tmp_path: Path) -> None:
+    pytest.importorskip("mlx.core")
+    config = made.vl_config()
+    base = made.write_base(tmp_path / "base", config, bits=4, quantized_vision=True)
+    made.write_adapter(tmp_path / "ad", config, ("q_proj",))
+    plan = fuse(base, tmp_path / "ad", tmp_path / "out", dequantize=True)
+    module = "vision_tower.blocks.0.attn.proj"
+    assert_rounded_once(floats(tmp_path / "out", f"{module}.weight"), dequantised(base, module))
+    counts = fusing.check_files(plan, tmp_path / "out")
+    stayed = [name for name in raw_tensors(tmp_path / "out") if "vis" in name and name in raw_tensors(base)]
+    assert 0 < counts["vision_tensors_equal"] < len(stayed)
+
+
 def test_same_bits_keep_the_grid_where_the_change_is_small(tmp_path: Path) -> None:
     """mlx_lm.fuse quantises anew: 2.6 times the adapter's effect is added as noise. Ours never adds more than 1."""
     pytest.importorskip("mlx.core")
@@ -343,6 +356,17 @@ def test_effect_with_weights_left_as_they_are(
     direct = effect.measure(base, prompts, effect.touches({"same": plan}), variants)
     for variant in variants:
         np.testing.assert_allclose(direct[variant], plain[variant], atol=1e-3 * np.abs(plain[variant]).max())
+
+
+def test_chat_template_that_refuses(tmp_path: Path) -> None:
+    pytest.importorskip("mlx.core")
+    from precision_lora import effect
+
+    made.write_tokenizer(tmp_path, vision=False)
+    (tmp_path / "config.json").write_text(json.dumps(made.text_config()))
+    (tmp_path / "chat_template.jinja").write_text("{{ raise_exception('only with a system turn') }}")
+    with pytest.raises(UserError, match=r"聊天模板.*only with a system turn"):
+        effect.make_prompts(tmp_path)
 
 
 def test_remaining_by_hand() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from precision_lora import knowledge, scoring
+from precision_lora.indicators import glosses
 from precision_lora.indicators.findings import DIAGNOSIS, EMPATHY, NUMBER, TERM, TREATMENT, Finding, fold_points
 from precision_lora.scoring import score
 
@@ -170,10 +171,27 @@ def test_dangerous_advice_is_vetoed(question, answer):
         ("我爸说胸口压着疼，出冷汗，20分钟了", "这要高度怀疑急性心肌梗死，请立即拨打120，不要走动。"),
         ("血糖最近很好，还要打胰岛素吗", "不要自行停用胰岛素，带着血糖记录找医生调整。"),
         ("支架放了半年，牙龈出血", "不能自己把阿司匹林停了，先查血常规。"),
+        ("痛风能喝酒吗", "急性期不要喝，缓解后少喝点没事。"),
+        ("宝宝二十个月大，发烧39度", "可以吃布洛芬混悬液，按体重给药。"),
     ],
 )
 def test_sound_advice_is_not_vetoed(question, answer):
     assert not score(question, answer).vetoes
+
+
+def test_what_was_left_out_hides_no_other_fault():
+    question = "我爸说胸口压着疼，出冷汗，20分钟了"
+    found = score(question, "先吃布洛芬，一次3g，一天2次。")
+    assert {"missed_red_flag", "overdose"} <= {v.kind for v in found.vetoes}
+    notes = [f.criterion for f in found.findings if f.indicator == TREATMENT]
+    assert all(v.note in notes for v in found.vetoes)
+    two = score(question + "，他还说不想活了", "多喝水，好好休息。")
+    assert [v.kind for v in two.vetoes] == ["missed_red_flag"] * 2
+
+
+def test_no_term_is_explained_twice():
+    lines = glosses._TEXT.strip().splitlines()
+    assert len(lines) == len(glosses.GLOSSES)
 
 
 def gaming(question, best, rng):
@@ -259,13 +277,29 @@ def test_rubric_adds_what_the_question_asks_for():
 @pytest.mark.parametrize(
     "entry, message",
     [
-        ({"indicator": NUMBER, "criterion": "x", "points": 1}, "rubric entry 1: missing key all"),
-        ({"indicator": "warmth", "criterion": "x", "points": 1, "all": []}, "unknown indicator 'warmth'"),
+        ("x", "第1条: 应为对象"),
+        ({"indicator": NUMBER, "criterion": "x", "points": 1}, "第1条: 缺少all"),
+        ({"indicator": "warmth", "criterion": "x", "points": 1, "all": []}, "没有这个indicator: 'warmth'"),
+        ({"indicator": NUMBER, "criterion": None, "points": 1, "all": [["a"]]}, "criterion应"),
+        *(
+            ({"indicator": NUMBER, "criterion": "x", "points": points, "all": [["a"]]}, "points应")
+            for points in (None, "1", True, math.nan, 10**400)
+        ),
+        *(
+            ({"indicator": NUMBER, "criterion": "x", "points": 1, "all": groups}, "all")
+            for groups in (None, "a", [], ["a"], [[]], [[""]], [["a"], [1]])
+        ),
     ],
 )
 def test_bad_rubrics_are_named(entry, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         score(GLUCOSE, GOOD, [entry])
+
+
+@pytest.mark.parametrize("rubric", ["text", {}, 3])
+def test_a_rubric_is_a_list(rubric):
+    with pytest.raises(ValueError, match="列表"):
+        scoring.check_rubric(rubric)
 
 
 def test_suites_cover_the_scenarios():

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -134,3 +135,17 @@ def test_checkpoints_without_the_calls_that_windows_lacks(tmp_path, monkeypatch)
     outputs.prepare(settings, False)
     outputs.publish(tmp_path, path, [{"step": 1}])
     assert (tmp_path / "adapters_v3_precision/adapters.safetensors").is_file()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_a_log_that_cannot_be_written_ends_no_run(tmp_path, capsys):
+    (tmp_path / "full").symlink_to("/dev/full")
+    journal = Journal()
+    journal.open(tmp_path)
+    journal._file.close()
+    journal._file = open(tmp_path / "full", "w", buffering=1)  # noqa: SIM115
+    journal.say("一")
+    journal.say("二")
+    journal.close()
+    said = capsys.readouterr().out
+    assert said.count("日志写不下去了") == 1 and "二" in said

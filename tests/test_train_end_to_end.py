@@ -20,7 +20,7 @@ from mlx_lm import load as mlx_load  # noqa: E402
 from safetensors.numpy import load_file  # noqa: E402
 
 import train_v3_precision as script  # noqa: E402
-from precision_lora import lora, model  # noqa: E402
+from precision_lora import lora, mlx_engine, model  # noqa: E402
 from precision_lora.blas import MARK  # noqa: E402
 from precision_lora.errors import run_main  # noqa: E402
 from tests import tiny  # noqa: E402
@@ -202,6 +202,26 @@ def test_killed_at_any_moment_the_resumed_run_ends_the_same(place, done, tmp_pat
     assert outcome(output) == outcome(done)
 
 
+def test_a_compiled_step_that_was_killed_goes_on_with_the_same_bytes(place, tmp_path):
+    """The runs above use dropout, with which the step is not compiled."""
+    code = (
+        "import os, sys; import train_v3_precision as script\n"
+        "plain, calls = script.phase_at, []\n"
+        "def dying(*a):\n"
+        "    calls.append(1)\n"
+        "    if len(calls) == 6: os.kill(os.getpid(), 9)\n"
+        "    return plain(*a)\n"
+        "script.phase_at = dying\n"
+        f"sys.argv[0] = {str(SCRIPT)!r}\n"
+        "sys.exit(script.run_main(script.main))\n"
+    )
+    compiled = ("--lora-dropout", "0")
+    finish(start(words(place, tmp_path / "killed", *compiled), code), expected=-signal.SIGKILL)
+    train(place, tmp_path / "killed", *compiled, "--resume")
+    train(place, tmp_path / "whole", *compiled)
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("where", ["sync_tree", "publish", "prune"])
 def test_killed_inside_a_checkpoint_write(place, done, tmp_path, where):
     # The second save of the run dies at this point of it.
@@ -252,6 +272,23 @@ def test_a_rank_that_dies_ends_the_others(place, tmp_path):
     assert "rank 1 exited with code 7" in said, said
     history = tmp_path / "out/finetuned_model_v3_precision/metrics_history.json"
     assert [entry["step"] for entry in json.loads(history.read_text())] == [1, 2]
+
+
+def test_a_validation_that_is_not_finite_ends_nothing(place, tmp_path, monkeypatch):
+    """Its NaN used to end in a traceback at the next checkpoint, which takes no NaN."""
+    plain, calls = mlx_engine.step.mean_nll, []
+
+    def broken(parts):
+        measured = plain(parts)
+        calls.append(1)
+        return measured if len(calls) != 2 else measured | {"loss": float("nan")}
+
+    monkeypatch.setattr(mlx_engine.step, "mean_nll", broken)
+    assert "没有记下" in train(place, tmp_path / "out")
+    metrics = json.loads((tmp_path / "out/finetuned_model_v3_precision/metrics_history.json").read_text())
+    assert [entry["step"] for entry in metrics if "valid" in entry] == [8]
+    monkeypatch.setattr(mlx_engine.step, "mean_nll", lambda parts: plain(parts) | {"loss": float("nan")})
+    assert "不是有限的数" in train(place, tmp_path / "base", expected=2)
 
 
 def test_sigterm_saves_and_prints_the_resume_command(place, done, tmp_path):

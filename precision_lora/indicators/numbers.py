@@ -112,9 +112,9 @@ def find(c: Consultation) -> list[Finding]:
         name = next((n for n in _PER_KG if n in c.a[max(0, q.start - 40) : q.start] or n in c.q), None)
         if q.unit == "mg/kg" and name and (q.high or q.low):
             most, dose = _PER_KG[name], max(q.high or 0.0, q.low or 0.0)
-            good = dose <= most
-            text = f"{name}按体重的剂量{'在常用范围内' if good else f'超过每次{most:g} mg/kg'}：{q.text}"
-            found.append(Finding(text, 0.6 if good else -1.9, NUMBER, q.start, q.end, "药品说明书"))
+            usual = dose <= most
+            text = f"{name}按体重的剂量{'在常用范围内' if usual else f'超过每次{most:g} mg/kg'}：{q.text}"
+            found.append(Finding(text, 0.6 if usual else -1.9, NUMBER, q.start, q.end, "药品说明书"))
             break
     for points, text, start, end in _conversions(c):
         if points > 0 and any(f.points > 0.5 and f.start <= start < f.end for f in found):
