@@ -1,8 +1,9 @@
 """What the clauses of a medical text do: a small convolutional network over characters, in NumPy (pure).
 
 Convolutions of several widths over the characters of a clause, their maxima and (nearly) means over the clause, two
-more convolutions over the clauses of the text (Kim 2014, "Convolutional Neural Networks for Sentence Classification", with
-context). Its weights are fitted by span_model/fit.py on annotated texts and lie in span_model.npz beside this file.
+more convolutions over the clauses of the text (Kim 2014, "Convolutional Neural Networks for Sentence Classification",
+with context). Its weights are fitted by span_model/fit.py on annotated texts and lie in span_model.npz beside this
+file.
 """
 
 from __future__ import annotations

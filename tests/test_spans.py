@@ -62,12 +62,12 @@ def test_spans_by_hand(text: str, kind: str, expected: list[str]) -> None:
 
 
 def test_kinds_overlap_but_a_kind_does_not() -> None:
-    text = "考虑2型糖尿病，二甲双胍0.5g，每日三次，3个月后复查糖化血红蛋白。"
+    text = "诊断考虑2型糖尿病，予二甲双胍0.5g，每日三次，3个月后复查糖化血红蛋白。"
     found = spans.find(text)
     assert found == sorted(found, key=lambda s: s.start)
     by_kind = _found(text)
-    assert "2型糖尿病" in by_kind["term"] and by_kind["diagnosis"][0] == "考虑2型糖尿病"
-    assert by_kind["treatment"][:2] == ["二甲双胍0.5g", "每日三次"] and by_kind["number"][:2] == ["0.5g", "每日三次"]
+    assert "2型糖尿病" in by_kind["term"] and by_kind["diagnosis"][0] == "诊断考虑2型糖尿病"
+    assert by_kind["treatment"][:2] == ["予二甲双胍0.5g", "每日三次"] and by_kind["number"][:2] == ["0.5g", "每日三次"]
     for kind in spans.KINDS:
         own = [s for s in found if s.kind == kind]
         assert all(a.end <= b.start for a, b in itertools.pairwise(own))
@@ -149,7 +149,7 @@ def test_clauses_end_with_their_punctuation(text: str, expected: list[str]) -> N
 
 
 # Lowest F1 that the weights may reach on texts that were not fitted, and to which two readers of them agree.
-FLOORS = {"term": 0.91, "number": 0.93, "diagnosis": 0.76, "treatment": 0.91, "empathy": 0.81}
+FLOORS = {"term": 0.91, "number": 0.93, "diagnosis": 0.81, "treatment": 0.94, "empathy": 0.83}
 AGREEMENT = 0.93
 
 
