@@ -87,36 +87,38 @@ def logits(
     said = _clause_vectors(net, np.concatenate(codes), np.concatenate(tags), lengths)
     context = said
     for kernel, bias in ((net.context_1, net.context_1_bias), (net.context_2, net.context_2_bias)):
-        context = _relu(_convolved(context, counts[counts > 0], kernel) + bias)
+        context = _relu(_convolved(context, np.arange(len(context)), counts[counts > 0], kernel) + bias)
     found = np.concatenate([said, context], axis=1) @ net.output + net.output_bias
     return np.split(found, np.cumsum(counts)[:-1])
 
 
 def _clause_vectors(net: Network, codes: np.ndarray, tags: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """What each clause says, float32 (clauses, C)."""
-    seen = np.concatenate([net.letters[letter_rows(net.characters, codes)], net.tags[tags.astype(np.int64)]], axis=1)
+    # A letter with its tag stands in many places: it is multiplied once.
+    pairs, which = np.unique(letter_rows(net.characters, codes) * TAGS + tags.astype(np.int64), return_inverse=True)
+    kinds = np.concatenate([net.letters[pairs // TAGS], net.tags[pairs % TAGS]], axis=1)
     firsts = np.cumsum(lengths) - lengths
     pooled = []
     for kernel, bias in ((net.kernel_1, net.bias_1), (net.kernel_3, net.bias_3), (net.kernel_5, net.bias_5)):
-        h = _relu(_convolved(seen, lengths, kernel) + bias)
+        h = _relu(_convolved(kinds, which, lengths, kernel) + bias)
         # + 1: a mean over one or two characters says little.
         pooled += [np.maximum.reduceat(h, firsts), np.add.reduceat(h, firsts) / (lengths + 1)[:, None]]
     return _relu(np.concatenate(pooled, axis=1, dtype=np.float32) @ net.projection + net.projection_bias)
 
 
-def _convolved(rows: np.ndarray, lengths: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """``rows`` (N, D) in sequences of ``lengths``, convolved with ``kernel`` (width, D, H); zeros beyond the ends."""
+def _convolved(rows: np.ndarray, which: np.ndarray, lengths: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Sequences of ``lengths`` made of ``rows[which]`` (N, D), convolved with ``kernel`` (width, D, H)."""
     reach = len(kernel) // 2
-    if reach == 0:
-        return rows @ kernel[0]
-    place = np.arange(len(rows)) + reach * np.repeat(np.arange(1, len(lengths) + 1), lengths)
-    apart = np.zeros((len(rows) + reach * (len(lengths) + 1), rows.shape[1]), np.float32)
-    apart[place] = rows
-    size = len(apart) - 2 * reach
-    total = apart[:size] @ kernel[0]
-    for offset in range(1, len(kernel)):
-        total += apart[offset : offset + size] @ kernel[offset]
-    return total[place - reach]
+    place = np.arange(len(which)) + reach * np.repeat(np.arange(1, len(lengths) + 1), lengths)
+    apart = np.full(len(which) + reach * (len(lengths) + 1), len(rows))  # the row of zeros, where nothing stands
+    apart[place] = which
+    total: np.ndarray | None = None
+    for offset, weights in enumerate(kernel):
+        products = np.concatenate([rows @ weights, np.zeros((1, weights.shape[1]), np.float32)])
+        part = products[apart[place + offset - reach]]
+        total = part if total is None else np.add(total, part, out=total)
+    assert total is not None
+    return total
 
 
 def _relu(x: np.ndarray) -> np.ndarray:
