@@ -253,6 +253,8 @@ def run(
     digests = {"data": data_digest(data), "base": loaded.digest}
     snapshot = find_snapshot(settings, journal, digests, loaded.simulated) if rank == 0 else None
     memory = Memory() if snapshot is None else Memory.from_snapshot(snapshot)
+    if settings.keep_best and memory.best and not (folder / checkpoint.best_name(memory.best)).is_dir():
+        memory.best = None  # asked for only now: the best step so far was not kept
     probe = micro_batches(data, np.array([0]), 1, bounds, pad)[0]
     engine = loaded.engine(data, probe, snapshot, journal)
     state, memory.step = engine.state, engine.done

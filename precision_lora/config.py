@@ -173,6 +173,7 @@ RESUMABLE = frozenset(
         "save_every",
         "eval_every",
         "keep_checkpoints",
+        "keep_best",
         "resume",
         "overwrite",
         "output_dir",
